@@ -1,0 +1,121 @@
+// A runner starts, watches and stops attempts on this machine. An *attempt* is one try to run one worker of a
+// job here. `runner/baremetal/` runs them as processes of the host; `runner/fake/` is for the tests of others.
+//
+// An attempt outlives the daemon: what a runner knows is on disk, adopt() finds it again.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/asio.h"
+#include "base/bytes.h"
+#include "base/result.h"
+
+namespace hivemetal::runner {
+
+// `<run>.<worker>.<n>`, `[a-z0-9.-]{1,64}`; used in paths.
+using AttemptId = std::string;
+
+struct Limits {
+  double cpus = 1;                      // of one core; a hard quota
+  std::uint64_t memory_bytes = 1 << 30;
+  std::uint64_t disk_bytes = 1 << 30;   // largest file, until disk quotas are built
+  std::uint32_t pids = 256;
+  std::uint64_t log_bytes_max = 64 << 20;  // rotated; the oldest go first
+};
+
+struct AttemptFile {
+  std::string path;  // relative to the work folder, checked: no "..", no leading slash
+  Bytes content;
+  bool executable = false;
+};
+
+struct AttemptSpec {
+  AttemptId id;
+  std::vector<std::string> argv;                    // argv[0] is looked up in PATH of `environment`
+  std::map<std::string, std::string> environment;   // complete: nothing is inherited
+  std::vector<AttemptFile> files;
+  Limits limits;
+  std::chrono::milliseconds grace{10'000};          // between TERM and the kill of the whole cgroup
+};
+
+enum class AttemptState { Starting, Running, Stopping, Ended };
+
+std::string_view name_of(AttemptState state);
+
+// Why and how an attempt ended; reasons are those of the bare-metal specification: EXIT, SIGNAL, OOM, STOPPED,
+// LEASE_EXPIRED, LAUNCH_FAILED, EXEC_FAILED, DISK_FULL, LOST_GUARD, LOST_REBOOT, UNKNOWN_EXIT, UNKILLABLE.
+struct ExitRecord {
+  std::string reason;
+  std::optional<int> code;    // of a process that exited
+  std::optional<int> signal;  // of one that was killed
+  std::string detail;         // the failed step and errno of a launch; empty otherwise
+  double started_unix = 0;
+  double ended_unix = 0;
+  std::uint64_t memory_peak_bytes = 0;
+  std::uint64_t cpu_usec = 0;
+  std::vector<std::string> degradations;  // confinement or limits that this machine cannot give
+};
+
+struct AttemptStatus {
+  AttemptId id;
+  AttemptState state;
+  int pid = 0;                            // of the worker in our pid namespace, 0 before the start
+  std::filesystem::path work;             // the worker's folder
+  std::optional<ExitRecord> exit;         // when Ended
+};
+
+struct Usage {
+  double cpu_seconds = 0;  // since the start
+  std::uint64_t memory_bytes = 0;
+  std::uint32_t processes = 0;
+};
+
+// Raw bytes of stdout and stderr in the order in which they were read, and where to go on.
+struct LogChunk {
+  struct Frame {
+    std::uint64_t offset;   // of this frame in the attempt's log, counted from its first byte ever
+    std::uint8_t stream;    // 1 stdout, 2 stderr; 3 a note of ours, such as "4096 bytes dropped"
+    double unix_time;
+    Bytes bytes;
+  };
+  std::vector<Frame> frames;
+  std::uint64_t next_offset = 0;   // pass it to the next call
+  bool ended = false;              // the attempt has ended and nothing follows
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+
+  // Starts an attempt; returns when its program has been exec'ed. Fails with Refused, the step's name and errno if
+  // a step of the launch fails; nothing is left behind then except the record.
+  virtual asio::awaitable<Result<AttemptStatus>> start(AttemptSpec spec) = 0;
+
+  // TERM, grace, kill of the whole cgroup; returns when no process is left. `reason` goes into the exit record.
+  virtual asio::awaitable<Result<ExitRecord>> stop(AttemptId id, std::string reason) = 0;
+
+  // Finds the attempts of an earlier daemon: running ones are watched again, ended ones reported, leftovers
+  // without a record killed and removed.
+  virtual asio::awaitable<Result<std::vector<AttemptStatus>>> adopt() = 0;
+
+  // Called on the loop each time an attempt ends, from start or from adoption.
+  virtual void on_end(std::function<void(const AttemptStatus&)> callback) = 0;
+
+  virtual std::vector<AttemptStatus> attempts() const = 0;
+  virtual Result<Usage> usage(const AttemptId& id) const = 0;
+
+  // Frames from `offset` on, at most about `bytes_max`; NotFound if the attempt is unknown here.
+  virtual Result<LogChunk> read_log(const AttemptId& id, std::uint64_t offset, std::size_t bytes_max) const = 0;
+
+  // Deletes an ended attempt's folder and record.
+  virtual asio::awaitable<Result<void>> remove(AttemptId id) = 0;
+};
+
+}  // namespace hivemetal::runner
