@@ -5,7 +5,8 @@
 #pragma once
 
 #include <cstddef>
-#include <list>
+#include <cstdint>
+#include <map>
 #include <string>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -25,8 +26,12 @@ class TaskGroup {
   TaskGroup& operator=(const TaskGroup&) = delete;
 
   // Starts `task`. An exception other than cancellation is a bug: it is logged under `name` and aborts.
-  // A closed group drops the task unstarted.
-  void spawn(std::string name, asio::awaitable<void> task);
+  // A closed group drops the task unstarted. Returns a number for cancel().
+  using TaskId = std::uint64_t;
+  TaskId spawn(std::string name, asio::awaitable<void> task);
+
+  // Cancels one task, and does not wait; does nothing if it has ended.
+  void cancel(TaskId task);
 
   // Cancels all tasks and waits for them. Later calls return when the first has.
   asio::awaitable<void> close();
@@ -36,7 +41,8 @@ class TaskGroup {
 
  private:
   asio::any_io_executor executor_;
-  std::list<asio::cancellation_signal> signals_;  // one per running task
+  TaskId last_task_ = 0;
+  std::map<TaskId, asio::cancellation_signal> signals_;  // one per running task
   bool closed_ = false;
   Notification ended_;
 };

@@ -54,6 +54,45 @@ TEST(TaskGroup, DropsATaskThatComesAfterClose) {
   EXPECT_EQ(tasks.size(), 0U);
 }
 
+asio::awaitable<void> wait_within(Clock& clock, bool& ended) {
+  struct Flag {
+    bool& ended;
+    ~Flag() { ended = true; }
+  } const flag{ended};
+  (void)co_await with_deadline(clock, clock.now() + 1h, answer_after(clock, 1h, 7));
+}
+
+TEST(TaskGroup, TakesACancelledWaitWithADeadlineForACancellation) {
+  asio::io_context loop;
+  SystemClock clock;
+  TaskGroup tasks(loop.get_executor());
+  bool ended = false;
+  tasks.spawn("waits", wait_within(clock, ended));
+  loop.poll();
+  asio::co_spawn(loop, tasks.close(), asio::detached);
+  loop.restart();
+  loop.run();
+  EXPECT_TRUE(ended);
+}
+
+TEST(TaskGroup, CancelsOneTaskAndLeavesTheOthers) {
+  asio::io_context loop;
+  SystemClock clock;
+  TaskGroup tasks(loop.get_executor());
+  bool first = false;
+  bool second = false;
+  const auto id = tasks.spawn("first", sleep_for_a_year(clock, first));
+  tasks.spawn("second", sleep_for_a_year(clock, second));
+  loop.poll();
+  tasks.cancel(id);
+  loop.poll();
+  EXPECT_TRUE(first);
+  EXPECT_FALSE(second);
+  tasks.cancel(id);  // ended: nothing happens
+  asio::co_spawn(loop, tasks.close(), asio::detached);
+  loop.run();
+}
+
 TEST(Deadline, ReturnsTheResultThatCameInTime) {
   asio::io_context loop;
   SystemClock clock;
