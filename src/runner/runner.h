@@ -1,9 +1,11 @@
 // A runner starts, watches and stops attempts on this machine. An *attempt* is one try to run one worker of a
-// job here. `runner/baremetal/` runs them as processes of the host; `runner/fake/` is for the tests of others.
+// job here. `runner/baremetal/` runs them as processes of the host; `runner/fake/` is for the tests of
+// others.
 //
 // An attempt outlives the daemon: what a runner knows is on disk, adopt() finds it again.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -22,10 +24,12 @@ namespace hivemetal::runner {
 // `<run>.<worker>.<n>`, `[a-z0-9.-]{1,64}`; used in paths.
 using AttemptId = std::string;
 
+bool is_valid_attempt_id(std::string_view id);
+
 struct Limits {
-  double cpus = 1;                      // of one core; a hard quota
+  double cpus = 1;  // of one core; a hard quota
   std::uint64_t memory_bytes = 1 << 30;
-  std::uint64_t disk_bytes = 1 << 30;   // largest file, until disk quotas are built
+  std::uint64_t disk_bytes = 1 << 30;  // largest file, until disk quotas are built
   std::uint32_t pids = 256;
   std::uint64_t log_bytes_max = 64 << 20;  // rotated; the oldest go first
 };
@@ -38,19 +42,29 @@ struct AttemptFile {
 
 struct AttemptSpec {
   AttemptId id;
-  std::vector<std::string> argv;                    // argv[0] is looked up in PATH of `environment`
-  std::map<std::string, std::string> environment;   // complete: nothing is inherited
+  std::vector<std::string> argv;  // argv[0] is looked up in PATH of `environment`
+  // Nothing is inherited. PATH, LANG, USER, LOGNAME, HOME, TMPDIR, HIVEMETAL_ATTEMPT and the thread counts of
+  // the CPU grant (OMP_NUM_THREADS and its like) are set by the runner where this does not name them.
+  std::map<std::string, std::string> environment;
   std::vector<AttemptFile> files;
   Limits limits;
-  std::chrono::milliseconds grace{10'000};          // between TERM and the kill of the whole cgroup
+  std::chrono::milliseconds grace{10'000};  // between TERM and the kill of the whole cgroup
+
+  // Without a renewal for this long the attempt stops itself, daemon or not (LEASE_EXPIRED); 0: never.
+  std::chrono::milliseconds lease{0};
+
+  // Name of a folder, `[a-z0-9.-]{1,64}`, that this node keeps for the next attempt which names it; its path
+  // is in HIVEMETAL_CHECKPOINTS. One attempt at a time. Empty: none.
+  std::string keep;
 };
 
 enum class AttemptState { Starting, Running, Stopping, Ended };
 
 std::string_view name_of(AttemptState state);
 
-// Why and how an attempt ended; reasons are those of the bare-metal specification: EXIT, SIGNAL, OOM, STOPPED,
-// LEASE_EXPIRED, LAUNCH_FAILED, EXEC_FAILED, DISK_FULL, LOST_GUARD, LOST_REBOOT, UNKNOWN_EXIT, UNKILLABLE.
+// Why and how an attempt ended; reasons are those of the bare-metal specification: EXIT, SIGNAL, OOM,
+// STOPPED, LEASE_EXPIRED, LAUNCH_FAILED, EXEC_FAILED, DISK_FULL, LOST_GUARD, LOST_REBOOT, UNKNOWN_EXIT,
+// UNKILLABLE.
 struct ExitRecord {
   std::string reason;
   std::optional<int> code;    // of a process that exited
@@ -60,15 +74,19 @@ struct ExitRecord {
   double ended_unix = 0;
   std::uint64_t memory_peak_bytes = 0;
   std::uint64_t cpu_usec = 0;
+  std::uint64_t oom_kills = 0;
+  std::uint64_t log_dropped_bytes = 0;    // over the log's rate, or for want of disk space
+  bool killed_at_end = false;             // the program had ended and left processes behind
   std::vector<std::string> degradations;  // confinement or limits that this machine cannot give
 };
 
 struct AttemptStatus {
   AttemptId id;
   AttemptState state;
-  int pid = 0;                            // of the worker in our pid namespace, 0 before the start
-  std::filesystem::path work;             // the worker's folder
-  std::optional<ExitRecord> exit;         // when Ended
+  int pid = 0;                     // of the worker in our pid namespace, 0 before the start
+  std::uint32_t uid = 0;           // whom its processes run as: compare with SO_PEERCRED
+  std::filesystem::path work;      // the worker's folder
+  std::optional<ExitRecord> exit;  // when Ended
 };
 
 struct Usage {
@@ -80,42 +98,55 @@ struct Usage {
 // Raw bytes of stdout and stderr in the order in which they were read, and where to go on.
 struct LogChunk {
   struct Frame {
-    std::uint64_t offset;   // of this frame in the attempt's log, counted from its first byte ever
-    std::uint8_t stream;    // 1 stdout, 2 stderr; 3 a note of ours, such as "4096 bytes dropped"
+    std::uint64_t offset;  // of this frame in the attempt's log, counted from its first byte ever
+    std::uint8_t stream;   // 1 stdout, 2 stderr; 3 a note of ours, such as "4096 bytes dropped"
     double unix_time;
     Bytes bytes;
   };
   std::vector<Frame> frames;
-  std::uint64_t next_offset = 0;   // pass it to the next call
-  bool ended = false;              // the attempt has ended and nothing follows
+  std::uint64_t next_offset = 0;  // pass it to the next call
+  bool ended = false;             // the attempt has ended and nothing follows
 };
 
 class Runner {
  public:
   virtual ~Runner() = default;
 
-  // Starts an attempt; returns when its program has been exec'ed. Fails with Refused, the step's name and errno if
-  // a step of the launch fails; nothing is left behind then except the record.
+  // Starts an attempt; returns when its program has been exec'ed. Fails with Refused, the step's name and
+  // errno if a step of the launch fails; nothing is left behind then except the record.
   virtual asio::awaitable<Result<AttemptStatus>> start(AttemptSpec spec) = 0;
 
-  // TERM, grace, kill of the whole cgroup; returns when no process is left. `reason` goes into the exit record.
+  // TERM, grace, kill of the whole cgroup; returns when no process is left. `reason` goes into the exit
+  // record.
   virtual asio::awaitable<Result<ExitRecord>> stop(AttemptId id, std::string reason) = 0;
+
+  // The lease runs until `duration` from now. NotFound if the attempt is not running.
+  virtual Result<void> renew(const AttemptId& id, std::chrono::milliseconds duration) = 0;
 
   // Finds the attempts of an earlier daemon: running ones are watched again, ended ones reported, leftovers
   // without a record killed and removed.
   virtual asio::awaitable<Result<std::vector<AttemptStatus>>> adopt() = 0;
 
-  // Called on the loop each time an attempt ends, from start or from adoption.
+  // Called on the loop each time a running attempt ends, one of start() or of adopt(); not for a start that
+  // failed.
   virtual void on_end(std::function<void(const AttemptStatus&)> callback) = 0;
 
   virtual std::vector<AttemptStatus> attempts() const = 0;
+
+  // The folder in which the attempt's program starts; known before start(), for paths in its environment.
+  virtual std::filesystem::path work_folder(const AttemptId& id) const = 0;
+
   virtual Result<Usage> usage(const AttemptId& id) const = 0;
 
   // Frames from `offset` on, at most about `bytes_max`; NotFound if the attempt is unknown here.
-  virtual Result<LogChunk> read_log(const AttemptId& id, std::uint64_t offset, std::size_t bytes_max) const = 0;
+  virtual Result<LogChunk> read_log(const AttemptId& id, std::uint64_t offset,
+                                    std::size_t bytes_max) const = 0;
 
   // Deletes an ended attempt's folder and record.
   virtual asio::awaitable<Result<void>> remove(AttemptId id) = 0;
+
+  // Deletes a folder kept by AttemptSpec::keep; nothing happens if there is none.
+  virtual asio::awaitable<Result<void>> remove_kept(std::string name) = 0;
 };
 
 }  // namespace hivemetal::runner
