@@ -1,8 +1,8 @@
-// Keys: a node's Ed25519 identity, and RSA keys as Hivemind's identity files and record signatures use them.
+// Keys as libp2p knows them: a node's own Ed25519 key, and the public keys, Ed25519 or RSA, of other peers.
+// The RSA keys that sign Hivemind's DHT records are in rsa_key.h.
 #pragma once
 
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -17,6 +17,9 @@ class PublicKey {
  public:
   // Parses libp2p's PublicKey protobuf. Fails with Invalid; RSA keys must have 2048 to 8192 bits.
   static Result<PublicKey> from_protobuf(std::string_view bytes);
+
+  // From 32 raw bytes. Fails with Invalid on another length.
+  static Result<PublicKey> from_ed25519(std::string_view key);
 
   // The key inside an Ed25519 peer id; fails with Invalid for an id that only hashes its key.
   static Result<PublicKey> from_peer_id(const PeerId& peer);
@@ -52,7 +55,8 @@ class PrivateKey {
   static Result<PrivateKey> from_protobuf(std::string_view bytes);
   Bytes protobuf() const;
 
-  // Fails with Refused if the file can be read by anyone but its owner, with Invalid if it is no key.
+  // Fails with NotFound if there is no file, with Refused if it can be read by anyone but its owner, with
+  // Invalid if it is no key.
   static Result<PrivateKey> load(const std::filesystem::path& file);
 
   // Writes with mode 0600, by a temporary file and rename.
@@ -60,6 +64,7 @@ class PrivateKey {
 
   const PublicKey& public_key() const { return public_key_; }
   PeerId peer_id() const { return public_key_.peer_id(); }
+  const Bytes& seed() const { return seed_; }  // a secret
 
   Bytes sign(std::string_view message) const;  // 64 bytes
 

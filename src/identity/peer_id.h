@@ -1,9 +1,9 @@
 // libp2p peer ids.
 //
-// A peer id is a multihash of the peer's public key in its protobuf form. Keys of up to 42 bytes (Ed25519) are
-// carried whole (`00 24 08 01 12 20 ‖ key`, base58 `12D3KooW…`), longer ones (RSA) as SHA-256 (`12 20 ‖ hash`,
-// base58 `Qm…`). Hence the public key of an Ed25519 peer can be read from its id.
-// Source: libp2p specs, peer-ids.md.
+// A peer id is a multihash of the peer's public key in its protobuf form. Keys of up to 42 bytes (Ed25519)
+// are carried whole (`00 24 08 01 12 20 ‖ key`, base58 `12D3KooW…`), longer ones (RSA) as SHA-256 (`12 20 ‖
+// hash`, base58 `Qm…`). Hence the public key of an Ed25519 peer can be read from its id. Source: libp2p
+// specs, peer-ids.md.
 #pragma once
 
 #include <compare>
