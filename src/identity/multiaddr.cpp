@@ -13,9 +13,9 @@ namespace hivemetal::identity {
 namespace {
 
 constexpr std::size_t kBytesMax = 1024;
-constexpr std::size_t kTextMax = 2048;
-constexpr std::size_t kNameMax = 253;      // of a DNS name
-constexpr std::size_t kUnixPathMax = 107;  // of sockaddr_un, less the zero at its end
+constexpr std::size_t kTextMax = 8 * kBytesMax;  // two bytes can stand for "/p2p-circuit"
+constexpr std::size_t kNameMax = 253;            // of a DNS name
+constexpr std::size_t kUnixPathMax = 107;        // of sockaddr_un, less the zero at its end
 
 enum class Value { None, Ip4, Ip6, Port, Name, Path, Peer };
 
