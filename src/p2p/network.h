@@ -31,6 +31,10 @@ using identity::PeerId;
 // The cap on one serialized unary message, in bytes, that stock Hivemind daemons run with.
 inline constexpr std::size_t kUnaryMessageBytesMax = 4 * 1024 * 1024;
 
+// The size on the wire of a request with `payload` bytes, and of a reply: what kUnaryMessageBytesMax bounds.
+std::size_t unary_request_bytes(const PeerId& peer, std::string_view handle, std::size_t payload);
+std::size_t unary_reply_bytes(std::size_t payload);
+
 // A stream of bytes between two peers. Owned by whoever opened or was handed it; destroying it resets it.
 class Stream {
  public:
@@ -50,7 +54,7 @@ class Stream {
   virtual void close() = 0;
 };
 
-// Exactly `size` bytes. Fails with Invalid at an early end of the stream.
+// Exactly `size` bytes; check `size` before, it is allocated. Fails with Invalid at an early end of the stream.
 asio::awaitable<Result<Bytes>> read_exactly(Stream& stream, std::size_t size);
 
 // A request of `peer` for the handle it was registered under. An error is sent as text; the caller sees Refused.
@@ -93,7 +97,8 @@ class Network {
   virtual asio::awaitable<Result<void>> serve(std::string handle, UnaryHandler handler) = 0;
   virtual asio::awaitable<Result<void>> serve_stream(std::string protocol, StreamHandler handler) = 0;
 
-  // Removes a handler of either kind; calls in progress are cancelled.
+  // Removes a handler of either kind; calls in progress are cancelled and have ended when this returns. So it must
+  // not be awaited by the handler itself.
   virtual asio::awaitable<void> stop_serving(std::string handle) = 0;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <boost/asio/experimental/channel.hpp>
+
 namespace hivemetal::sim {
 
 double SimClock::unix_time() const {
@@ -11,26 +13,27 @@ double SimClock::unix_time() const {
 
 asio::awaitable<void> SimClock::sleep_until(TimePoint time) {
   // Even a sleep that is over already lets the others run first, as a real timer does.
-  Channel channel(loop_.get_executor(), 1);
-  const Key key{std::max(time, now_), sequence_++};
+  asio::experimental::channel<void(boost::system::error_code)> channel(loop_.get_executor(), 1);
   struct Sleeper {  // leaves the list however the sleep ends
-    std::map<Key, Channel*>& list;
-    Key key;
-    ~Sleeper() { list.erase(key); }
-  } const sleeper{sleepers_, key};
-  sleepers_.emplace(key, &channel);
+    SimClock& clock;
+    Timer timer;
+    ~Sleeper() { clock.cancel(timer); }
+  } const sleeper{*this, call_at(time, [&channel] { channel.try_send(boost::system::error_code{}); })};
   co_await channel.async_receive(asio::use_awaitable);
 }
 
+SimClock::Timer SimClock::call_at(TimePoint time, std::function<void()> action) {
+  const Timer timer{std::max(time, now_), sequence_++};
+  timers_.emplace_hint(timers_.end(), timer, std::move(action));
+  return timer;
+}
+
 bool SimClock::wake_next(TimePoint until) {
-  for (auto& [key, sleeper] : sleepers_) {
-    if (sleeper == nullptr) continue;  // woken already, about to run
-    if (key.first > until) return false;
-    now_ = std::max(now_, key.first);
-    std::exchange(sleeper, nullptr)->try_send(boost::system::error_code{});
-    return true;
-  }
-  return false;
+  if (timers_.empty() || timers_.begin()->first.first > until) return false;
+  const auto node = timers_.extract(timers_.begin());
+  now_ = std::max(now_, node.key().first);
+  node.mapped()();
+  return true;
 }
 
 void SimClock::run_until(TimePoint until) {

@@ -26,7 +26,8 @@ T SimClock::run(asio::awaitable<T> work) {
     }
   };
   if constexpr (std::is_void_v<T>) {
-    asio::co_spawn(loop_, std::move(work), [&finish](std::exception_ptr exception) { finish(std::move(exception)); });
+    asio::co_spawn(loop_, std::move(work),
+                   [&finish](std::exception_ptr exception) { finish(std::move(exception)); });
     spin();
     if (failure) std::rethrow_exception(failure);
   } else {

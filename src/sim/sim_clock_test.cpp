@@ -1,7 +1,6 @@
 #include "sim/sim_clock.h"
 
 #include <gtest/gtest.h>
-
 #include <vector>
 
 #include <boost/asio/detached.hpp>
@@ -48,6 +47,19 @@ TEST(SimClock, RunsACoroutineToItsEnd) {
     co_return 42;
   };
   EXPECT_EQ(clock.run(work(clock)), 42);
+}
+
+TEST(SimClock, CallsActionsInOrderOfTimeAndNotAfterTheyAreCancelled) {
+  asio::io_context loop;
+  SimClock clock(loop);
+  std::vector<int> order;
+  clock.call_at(clock.now() + 2s, [&order] { order.push_back(2); });
+  clock.call_at(clock.now() + 1s, [&order] { order.push_back(1); });
+  const auto timer = clock.call_at(clock.now() + 1s, [&order] { order.push_back(99); });
+  clock.cancel(timer);
+  clock.run_for(3s);
+  clock.cancel(timer);
+  EXPECT_EQ(order, (std::vector{1, 2}));
 }
 
 }  // namespace
