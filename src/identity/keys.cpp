@@ -61,6 +61,15 @@ Bytes public_key_message(KeyType type, const Bytes& key) {
   return message.SerializeAsString();
 }
 
+// Parses a whole message. Unlike ParseFromArray() it does not write a line to stderr for each one that is
+// broken.
+template <class Message>
+bool parse_key_message(std::string_view bytes, Message& message) {
+  return bytes.size() <= kKeyMessageBytesMax &&
+         message.ParsePartialFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
+         message.IsInitialized();
+}
+
 }  // namespace
 
 Result<PublicKey> PublicKey::from_ed25519(std::string_view key) {
@@ -77,8 +86,7 @@ Result<PublicKey> PublicKey::from_ed25519(std::string_view key) {
 
 Result<PublicKey> PublicKey::from_protobuf(std::string_view bytes) {
   proto::PublicKey message;
-  if (bytes.size() > kKeyMessageBytesMax ||
-      !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (!parse_key_message(bytes, message)) {
     return Error{ErrorCode::Invalid, fmt::format("{} bytes that are no libp2p public key", bytes.size())};
   }
   if (message.type() == proto::ED25519) return from_ed25519(message.data());
@@ -172,8 +180,7 @@ Result<PrivateKey> PrivateKey::from_seed(std::string_view seed) {
 
 Result<PrivateKey> PrivateKey::from_protobuf(std::string_view bytes) {
   proto::PrivateKey message;
-  if (bytes.size() > kKeyMessageBytesMax ||
-      !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (!parse_key_message(bytes, message)) {
     return Error{ErrorCode::Invalid, "no libp2p private key"};
   }
   if (message.type() != proto::ED25519) {

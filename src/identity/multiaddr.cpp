@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/uvarint.h"
 
 namespace hivemetal::identity {
 
@@ -58,23 +59,11 @@ const Protocol* find_protocol(std::string_view name) {
 
 Error invalid(std::string message) { return {ErrorCode::Invalid, std::move(message)}; }
 
-void append_uvarint(Bytes& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
 // The next uvarint of up to 32 bits, cut from the front of `bytes`.
-std::optional<std::uint32_t> take_uvarint(std::string_view& bytes) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < bytes.size() && i < 5; ++i) {
-    const auto byte = static_cast<unsigned char>(bytes[i]);
-    value |= static_cast<std::uint64_t>(byte & 0x7f) << (7 * i);
-    if (byte >= 0x80) continue;
-    bytes.remove_prefix(i + 1);
-    if (value > UINT32_MAX) return std::nullopt;
-    return static_cast<std::uint32_t>(value);
-  }
-  return std::nullopt;
+std::optional<std::uint32_t> take_uint32(std::string_view& bytes) {
+  const auto value = take_uvarint(bytes);
+  if (!value || !*value || **value > UINT32_MAX) return std::nullopt;
+  return static_cast<std::uint32_t>(**value);
 }
 
 // True for a name that fits into the text form: printable ASCII without '/'.
@@ -189,13 +178,13 @@ struct Component {
 
 // The next component, cut from the front of `bytes`; its value is unchecked but for its size.
 Result<Component> take_component(std::string_view& bytes) {
-  const auto code = take_uvarint(bytes);
+  const auto code = take_uint32(bytes);
   if (!code) return invalid("a truncated protocol code");
   const Protocol* protocol = find_protocol(*code);
   if (protocol == nullptr) return invalid(fmt::format("protocol code {} is unknown here", *code));
   auto size = fixed_size(protocol->value);
   if (!size) {
-    const auto prefix = take_uvarint(bytes);
+    const auto prefix = take_uint32(bytes);
     if (!prefix) return invalid(fmt::format("/{}: a truncated length", protocol->name));
     size = *prefix;
   }
