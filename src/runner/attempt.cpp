@@ -1,4 +1,4 @@
-#include "runner/runner.h"
+#include "runner/attempt.h"
 
 namespace hivemetal::runner {
 
