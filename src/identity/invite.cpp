@@ -83,11 +83,11 @@ Result<std::string> make_invite(const Membership& membership, const PrivateKey& 
   if (addresses.empty())
     return invalid("an invite needs the address of a node that is up; start this node first");
 
-  const PrivateKey invite_key =
-      options.seed ? PrivateKey::from_seed(*options.seed).value() : PrivateKey::generate();
-  const auto now_seconds = static_cast<std::uint64_t>(now);
+  const auto invite_key = options.seed ? PrivateKey::from_seed(*options.seed) : PrivateKey::generate();
+  if (!invite_key) return invite_key.error();
+  const auto now_seconds = static_cast<std::uint64_t>(std::max(now, 0.0));
   Certificate certificate;
-  certificate.subject = invite_key.peer_id();
+  certificate.subject = invite_key->peer_id();
   certificate.may_invite = options.members_may_invite;
   certificate.expires = std::min(
       membership.expires(), now_seconds + static_cast<std::uint64_t>(options.membership_lifetime.count()));
@@ -101,7 +101,7 @@ Result<std::string> make_invite(const Membership& membership, const PrivateKey& 
       return invalid(fmt::format("the address {} lacks its /p2p part", addresses[i].text()));
     message.add_addresses(addresses[i].bytes());
   }
-  message.set_seed(invite_key.seed());
+  message.set_seed(invite_key->seed());
   HIVEMETAL_CHECK(
       message.mutable_membership()->ParseFromString(membership.extended(key, certificate).bytes()));
 

@@ -341,5 +341,37 @@ TEST_F(JobFile, FromAPeerIsReadAsStrictly) {
   EXPECT_EQ(from_json_text(std::string(2 << 20, ' ')).error().code, ErrorCode::Invalid);
 }
 
+// docs/formats/job-file.md shows these two.
+TEST_F(JobFile, MeansTheSameAsTheJsonOfItsFormatPage) {
+  const JobSpec job = parse(R"(name: fashion
+kind: train                 # train | task
+runtime: baremetal          # baremetal | docker
+nodes: {min: 2, max: 4}
+resources: {cpus: 1, memory: 1GiB, disk: 1GiB, gpus: 0, gpu_memory: 0}
+environment:
+  host: torch               # or requirements: FILE
+files: [train.py]
+command: [python, train.py, --epochs, "5"]
+env: {BATCH: "64"}
+network: {egress: none}     # none | swarm | internet
+checkpoint: {path: checkpoints, every: 60s, keep: 3}
+restart: {max: 3, backoff: 5s}
+stop: {grace: 20s}
+ports: [{name: ui, port: 7860, kind: gradio}]
+)")
+                          .value();
+  const auto json = nlohmann::json::parse(
+      R"({"name":"fashion","kind":"train","runtime":"baremetal","nodes":{"min":2,"max":4},
+ "resources":{"cpus":1.0,"memory":"1GiB","disk":"1GiB","gpus":0,"gpu_memory":"0"},
+ "environment":{"host":"torch"},"files":["train.py"],"command":["python","train.py","--epochs","5"],
+ "env":{"BATCH":"64"},"network":{"egress":"none"},
+ "checkpoint":{"path":"checkpoints","every":"1m","keep":3},
+ "restart":{"max":3,"backoff":"5s"},"stop":{"grace":"20s"},
+ "ports":[{"name":"ui","port":7860,"kind":"gradio"}]}
+)");
+  EXPECT_EQ(to_json(job), json);
+  EXPECT_EQ(from_json(json).value(), job);
+}
+
 }  // namespace
 }  // namespace hivemetal::job
