@@ -45,9 +45,9 @@ inline constexpr std::size_t kCapacityRecordBytesMax = 8192;
 // The signed value. `key` must be record.node's.
 Bytes encode_capacity(const CapacityRecord& record, std::string_view swarm, const identity::PrivateKey& key);
 
-// Fails with Invalid on anything that encode_capacity would not have written, with Refused on a wrong
-// signature, and with TimedOut if the record has expired at `now_unix`. Numbers are finite and free never
-// exceeds total in what is returned.
+// Fails with Invalid if a field is missing, has a wrong type or is out of bounds, with Refused on a wrong
+// signature, and with TimedOut if the record has expired at `now_unix`. What is returned has finite numbers,
+// and free ≤ total. Fields that we do not know are ignored: a newer node may say more.
 Result<CapacityRecord> decode_capacity(std::string_view bytes, std::string_view swarm, const PeerId& node,
                                        double now_unix);
 

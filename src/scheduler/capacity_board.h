@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notification.h"
 #include "base/task_group.h"
 #include "scheduler/capacity.h"
 
@@ -49,8 +50,9 @@ class CapacityBoard {
 
   // Publishes and reads from now on, in the background.
   void start();
-  asio::awaitable<void>
-  stop();  // withdraws our record, as well as a DHT can: by storing one that expires at once
+
+  // Withdraws our record, as well as a DHT can: by one that offers nothing.
+  asio::awaitable<void> stop();
 
   // Our capacity has changed: it is published soon and not only at the next refresh.
   void changed();
@@ -88,6 +90,7 @@ class CapacityBoard {
   std::map<PeerId, Known> known_;
   log::Limited rejected_;
   bool dirty_ = false;
+  bool withdrawn_ = false;  // we are leaving
   Notification change_;
   TaskGroup tasks_;
 };

@@ -135,20 +135,24 @@ class Coordinator {
 
  private:
   struct Run;
+  struct OfferRound;
 
   asio::awaitable<void> run_loop(std::string id);
   asio::awaitable<void> ask_offers(std::string id, std::uint32_t slots);
-  asio::awaitable<void> ask_node(std::string id, PeerId node, std::shared_ptr<struct OfferRound> round);
+  asio::awaitable<void> ask_node(std::string id, CapacityRecord node, std::shared_ptr<OfferRound> round);
   asio::awaitable<void> take_lease(std::string id, TakeLease action);
   asio::awaitable<void> stop_worker(std::string id, StopWorker action);
   asio::awaitable<void> decline(DeclineOffer action);
   asio::awaitable<void> renew_node(std::string id, PeerId node, std::vector<Renewal> leases);
 
-  Run* active(const std::string& id);
+  Run* find(const std::string& id) const;
+  void drive(Run& run);
+  void act(Run& run, const Action& action);
   void pump(Run& run);
   void record(Run& run, Event event);
-  Result<void> persist(Run& run);
+  void persist(Run& run);
   Result<void> resume(const std::string& id);
+  void forget_old();
   std::string new_id(const std::string& name);
   RunView view_of(const Run& run) const;
 

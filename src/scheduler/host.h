@@ -41,8 +41,8 @@ struct HostOptions {
   // Multiaddresses for HIVEMETAL_INITIAL_PEERS, at the start of a worker.
   std::function<std::vector<std::string>()> initial_peers;
 
-  // The node's part of an attempt, before it starts: opens HIVEMETAL_SOCKET, makes HIVEMETAL_CHECKPOINTS, and
-  // puts both into spec.environment. An error is a failed launch. May be empty.
+  // The node's part of an attempt, before it starts: opens HIVEMETAL_SOCKET and puts it into
+  // spec.environment. An error is a failed launch. May be empty.
   std::function<Result<void>(runner::AttemptSpec& spec, const LeaseKey& key)> prepare;
 
   // An attempt has ended: the node closes its socket. May be empty.
@@ -85,7 +85,7 @@ class WorkerHost {
   struct Hosted {
     Lease lease;
     runner::AttemptId attempt;
-    double renewed_ago_s = 0;
+    int pid = 0;
   };
   std::vector<Hosted> hosted() const;
 
@@ -100,10 +100,12 @@ class WorkerHost {
     runner::AttemptId attempt;
     int pid = 0;
     double start_ms = 0;
-    std::optional<runner::ExitRecord> exit;
-    std::deque<std::string> events;  // JSON, the latest
-    std::uint64_t next_event = 0;    // sequence number of the last
-    std::uint64_t events_dropped = 0;
+    bool launching = false;                  // start() of the runner has not returned
+    bool ending = false;                     // stop() has been called
+    std::string end_reason;                  // for a stop that came while it was launching
+    std::optional<runner::ExitRecord> exit;  // set once it has ended
+    std::deque<std::string> events;          // JSON, the latest
+    std::uint64_t next_event = 0;            // sequence number of the last
     std::uint64_t first_epoch = 0;
   };
   // Who may read an attempt's log, for as long as it is kept.
@@ -113,28 +115,29 @@ class WorkerHost {
     bool ended = false;
   };
 
-  asio::awaitable<Result<Bytes>> offer(PeerId peer, proto::OfferRequest request);
-  asio::awaitable<Result<Bytes>> lease(PeerId peer, proto::LeaseRequest request);
+  Result<Bytes> offer(const PeerId& peer, const proto::OfferRequest& request);
+  Result<Bytes> lease(const PeerId& peer, const proto::LeaseRequest& request);
   asio::awaitable<Result<Bytes>> renew(PeerId peer, proto::RenewRequest request);
-  asio::awaitable<Result<Bytes>> stop_worker(PeerId peer, proto::StopRequest request);
+  Result<Bytes> stop_worker(const PeerId& peer, const proto::StopRequest& request);
   asio::awaitable<Result<Bytes>> log(PeerId peer, proto::LogRequest request);
 
-  asio::awaitable<void> launch(LeaseKey key, std::uint64_t first_epoch, runner::AttemptSpec spec,
-                               std::optional<runner::AttemptId> superseded);
+  asio::awaitable<void> launch(LeaseKey key, std::uint64_t first_epoch, runner::AttemptSpec spec);
   asio::awaitable<void> end(LeaseKey key, std::uint64_t first_epoch, std::string reason);
   asio::awaitable<void> expiry_loop();
-  asio::awaitable<void> tidy_loop();
+  asio::awaitable<void> tidy();
 
-  Result<runner::AttemptSpec> spec_for(const proto::LeaseRequest& request) const;
   Result<void> allowed(const PeerId& peer, std::string_view membership) const;
   void attempt_ended(const runner::AttemptStatus& status);
-  void describe(const PeerId& peer, const std::string& run, const proto::RenewRequest::Lease& asked,
-                proto::RenewReply::Worker& answer);
-  bool news(const PeerId& peer, const proto::RenewRequest& request, const std::string& before) const;
+  bool has_news(const PeerId& peer, const proto::RenewRequest& request) const;
+  void describe(const PeerId& peer, const LeaseKey& key, const proto::RenewRequest::Lease& asked,
+                proto::RenewReply::Worker& answer, std::size_t& event_bytes);
+  Work* work_of(const LeaseKey& key, std::uint64_t first_epoch);
   std::optional<LeaseKey> key_of(const runner::AttemptId& attempt) const;
   void changed();
   void persist();
   asio::awaitable<Result<void>> restore();
+  void restore_lease(const nlohmann::json& json,
+                     const std::map<runner::AttemptId, runner::AttemptStatus>& found);
 
   Clock& clock_;
   p2p::Network& network_;
@@ -147,8 +150,7 @@ class WorkerHost {
   bool draining_ = false;
   std::function<void()> on_change_;
   log::Limited rejected_;
-  Notification news_;  // a worker's state or a log may have changed
-  Notification expiry_;
+  Notification news_;  // a worker's state may have changed
   TaskGroup tasks_;
 };
 

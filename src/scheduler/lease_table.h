@@ -89,13 +89,13 @@ class LeaseTable {
   void decline(const PeerId& peer, std::uint64_t offer);
 
   struct Taken {
-    bool started = false;             // false: the lease was there already and nothing is to be started
-    std::optional<Lease> superseded;  // a lease of an older epoch, whose worker must be gone first
+    bool started = false;  // false: there is nothing to start
+    std::optional<Lease>
+        superseded;  // a live lease of an older epoch; it is Stopping now, ask again when it has ended
   };
 
-  // Turns one slot of an offer into a lease. Asking again with the same epoch changes nothing (`started` is
-  // false). Refused: no such offer, of another peer, run or size; an older epoch; the worker is leased to
-  // another coordinator.
+  // Turns one slot of an offer into a lease. Asking again with the same epoch changes nothing. Refused: no
+  // such offer, of another peer, run or size; an older epoch; the worker is leased to another coordinator.
   Result<Taken> take(Clock::TimePoint now, const PeerId& peer, std::uint64_t offer, const LeaseKey& key,
                      std::uint64_t epoch, Grant grant, std::chrono::milliseconds ttl);
 
@@ -143,12 +143,20 @@ class LeaseTable {
 
   Result<Lease*> checked(const PeerId& peer, const LeaseKey& key, std::uint64_t epoch);
   Grant used() const;
+  void raise_fence(Clock::TimePoint now, const PeerId& peer, const LeaseKey& key, std::uint64_t epoch);
+
+  // What was seen of a worker whose lease is forgotten: late copies of requests do not start it again.
+  struct Fence {
+    std::uint64_t epoch = 0;
+    Clock::TimePoint expires;
+  };
 
   Grant capacity_;
   LeaseTableOptions options_;
   std::uint64_t next_offer_ = 1;
   std::map<std::uint64_t, Offer> offers_;
   std::map<LeaseKey, Lease> leases_;
+  std::map<std::pair<PeerId, LeaseKey>, Fence> fences_;
 };
 
 }  // namespace hivemetal::scheduler

@@ -11,6 +11,8 @@
 
 namespace hivemetal::scheduler {
 
+using identity::PeerId;
+
 class NodeClient {
  public:
   // `local` answers calls to ourselves, as host.h's WorkerHost::handle does; a node does not dial itself.

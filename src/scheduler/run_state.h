@@ -62,8 +62,9 @@ struct RunSpec {
 struct RunRules {
   std::chrono::milliseconds lost_after{1'500};
   std::chrono::milliseconds isolated_after{5'000};
-  std::chrono::milliseconds recovery_grace{3'000};  // for the nodes' first answer after our own restart
-  std::chrono::milliseconds ask_again{1'000};       // when a worker found no place
+  std::chrono::milliseconds recovery_grace{3'000};   // for the nodes' first answer after our own restart
+  std::chrono::milliseconds ask_again{1'000};        // when a worker found no place
+  std::chrono::milliseconds place_patience{30'000};  // for a place, once enough others have finished
   std::chrono::milliseconds ghost_kept{
       60'000};  // how long a lost lease is looked for; more than a lease's ttl
   std::chrono::milliseconds restarts_forgotten{600'000};
@@ -94,6 +95,7 @@ struct WorkerExit {
 struct AttemptRef {
   std::string id;
   PeerId node;
+  std::string node_name;
 };
 
 struct Slot {
@@ -103,6 +105,7 @@ struct Slot {
   std::uint64_t epoch = 0;
   std::uint32_t restarts = 0;  // counted against restarts_max
   std::uint32_t losses = 0;    // of nodes under it, in quick succession
+  std::uint32_t tries = 0;     // attempts so far, refused ones too: numbers the next
   int pid = 0;
   Clock::TimePoint not_before{};         // Waiting: no earlier than this
   Clock::TimePoint since{};              // when it came into this state
@@ -137,7 +140,7 @@ struct WorkerReport {
 // What RunState wants done.
 struct AskOffers {
   std::uint32_t slots;
-};                  // answer with offers()
+};  // answer with offers()
 struct TakeLease {  // answer with lease_taken() or lease_failed()
   std::uint32_t worker;
   PeerId node;
@@ -161,6 +164,7 @@ struct Renewal {
   std::uint32_t worker;
   std::uint64_t epoch;
   std::uint64_t events_since;
+  LeaseState known;  // as far as we know
 };
 
 class RunState {
@@ -190,8 +194,14 @@ class RunState {
   // A node answered a renewal.
   void renewed(Clock::TimePoint now, const PeerId& node, const std::vector<WorkerReport>& reports);
 
+  // A node took a StopWorker.
+  void stop_taken(Clock::TimePoint now, const PeerId& node, std::uint32_t worker, std::uint64_t epoch);
+
   // Our own network is down: nobody's silence up to now counts.
   void excuse_silence(Clock::TimePoint now);
+
+  // There may be new candidates: what waits for a place asks at once.
+  void ask_now(Clock::TimePoint now) { ask_at_ = now; }
 
   void stop(Clock::TimePoint now, const std::string& why);
 
@@ -209,27 +219,39 @@ class RunState {
   const std::vector<Slot>& slots() const { return slots_; }
 
  private:
-  // A lease that we gave up because its node was silent.
+  // A lease that we gave up because its node was silent. Its worker may live on until the lease ends there.
   struct Ghost {
     PeerId node;
-    std::uint32_t worker;
-    std::uint64_t epoch;
+    std::uint32_t worker = 0;
+    std::uint64_t epoch = 0;
     std::string attempt;
-    std::uint64_t events_seen;
-    Clock::TimePoint since;
+    std::uint64_t events_seen = 0;
+    Clock::TimePoint since{};
+    Clock::TimePoint stop_at{};  // when the next attempt to stop it is due, once its slot is filled
   };
 
   void note(std::string kind, const PeerId& node, int worker, std::string text, nlohmann::json data = {});
   void move(Clock::TimePoint now, Slot& slot, SlotState state);
   void lose_silent_nodes(Clock::TimePoint now);
-  void lose(Clock::TimePoint now, std::uint32_t worker, const std::string& why, bool silent);
-  void worker_ended(Clock::TimePoint now, std::uint32_t worker, const WorkerExit& exit);
+  void lay_ghosts(Clock::TimePoint now);
+  void lose(Clock::TimePoint now, std::uint32_t worker, const std::string& why, bool ghost);
+  void wait_again(Clock::TimePoint now, Slot& slot, std::chrono::milliseconds delay);
   void report(Clock::TimePoint now, const PeerId& node, const WorkerReport& report);
   bool report_of_ghost(Clock::TimePoint now, const PeerId& node, const WorkerReport& report);
-  void worker_said(Slot& slot, std::uint32_t worker, const WorkerReport& report);
+  void alive(Clock::TimePoint now, std::uint32_t worker, const WorkerReport& report);
+  void worker_said(std::uint32_t worker, const WorkerReport& report);
+  void worker_ended(Clock::TimePoint now, std::uint32_t worker, const WorkerExit& exit);
+  void restart(Clock::TimePoint now, std::uint32_t worker, const WorkerExit& exit);
+  void finish_slot(Clock::TimePoint now, std::uint32_t worker);
   void ask_if_due(Clock::TimePoint now);
+  std::vector<WorkerToPlace> due(Clock::TimePoint now) const;
+  void take(Clock::TimePoint now, const Candidate& candidate, const Placement& placement);
+  void wait_for_place(Clock::TimePoint now, std::string why, nlohmann::json data);
+  void settle_offers();
   void end_if_over(Clock::TimePoint now);
   void stop_all(Clock::TimePoint now, RunPhase outcome, const std::string& why);
+  void over(RunPhase phase);
+  std::uint64_t next_epoch();
   std::size_t count(std::initializer_list<SlotState> states) const;
 
   RunSpec spec_;
@@ -243,7 +265,9 @@ class RunState {
   std::vector<Ghost> ghosts_;
   std::map<PeerId, Clock::TimePoint> heard_;  // last answer of nodes that hold leases
   std::map<PeerId, std::uint32_t> failures_;  // by node
+  std::vector<DeclineOffer> open_offers_;     // that leases are being taken of
   bool asking_ = false;
+  bool cut_off_ = false;  // all nodes are silent, and we said so
   Clock::TimePoint ask_at_{};
   Clock::TimePoint stop_by_{};
   std::vector<Action> actions_;

@@ -36,6 +36,8 @@ class RunStore {
 
   // The highest sequence number of `run`, 0 if it has none.
   virtual Result<std::uint64_t> last_sequence(const std::string& run) const = 0;
+
+  virtual Result<void> erase_events(const std::string& run) = 0;
 };
 
 class MemoryRunStore final : public RunStore {
@@ -48,6 +50,7 @@ class MemoryRunStore final : public RunStore {
   Result<std::vector<Event>> events(const std::string& run, std::uint64_t since,
                                     std::size_t limit) const override;
   Result<std::uint64_t> last_sequence(const std::string& run) const override;
+  Result<void> erase_events(const std::string& run) override;
 
  private:
   std::map<std::string, Bytes> values_;
