@@ -17,7 +17,7 @@ class Run:
         self.noticed = self.restarted = self.contributed = None  # seconds after the kill
 
     def take(self, event):
-        """Returns what changed: "epoch" with a number, or the event's kind."""
+        """Returns the event's kind."""
         self.last = max(self.last, event["sequence"])
         kind, data, worker = event["kind"], event.get("data") or {}, event.get("worker", -1)
         attempt = (worker, self.attempts.get(worker, 0))
@@ -40,8 +40,7 @@ class Run:
             return
         after = event["time"] - self.killed[1]
         if kind in ("ended", "lost") and self.noticed is None:
-            self.killed_at_epoch = self.back_at_epoch = None
-        self.noticed = after
+            self.noticed = after
         elif kind == "started" and self.noticed is not None and self.restarted is None:
             self.restarted = after
         elif kind == "round" and data.get("ok") and data.get("peers", 0) > 1 and self.restarted and self.contributed is None:
