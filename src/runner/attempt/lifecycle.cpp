@@ -13,7 +13,8 @@ namespace hivemetal::runner {
 namespace {
 
 constexpr std::int64_t kMillisecond = 1'000'000;
-constexpr std::int64_t kLingerMs = 2'000;   // for processes that the program left behind
+// For what the program left behind. None after a signal: the attempt has failed, and its end is waited for.
+constexpr std::int64_t kLingerMs = 1'000;
 constexpr std::int64_t kGiveUpMs = 30'000;  // after the first kill
 constexpr std::int64_t kKillAgainMsMax = 1'000;
 

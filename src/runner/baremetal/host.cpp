@@ -24,13 +24,6 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kAttemptReserve = 16 << 10;
 constexpr std::uint64_t kNodeReserve = 256 << 10;
 
-// Short and the same for the same folder: it names cgroups.
-std::string tag_of(const fs::path& directory) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char byte : directory.string()) hash = (hash ^ byte) * 0x100000001b3;
-  return fmt::format("{:012x}", hash >> 16);
-}
-
 Result<void> make_folder(const fs::path& path, mode_t mode) {
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return errno_error("make folder", path);
   if (::chmod(path.c_str(), mode) != 0) return errno_error("chmod", path);
@@ -54,6 +47,12 @@ Result<void> write_file(const fs::path& work, const AttemptFile& file) {
 }
 
 }  // namespace
+
+std::string node_tag(const fs::path& directory) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const unsigned char byte : directory.string()) hash = (hash ^ byte) * 0x100000001b3;
+  return fmt::format("{:012x}", hash >> 16);
+}
 
 Host::Host(BareMetalOptions options, CgroupLayout layout, std::string node)
     : options_(std::move(options)),
@@ -88,7 +87,7 @@ Result<std::unique_ptr<Host>> Host::open(BareMetalOptions options) {
     fs::create_directories(options.machine, error);
     ::chmod(options.machine.c_str(), 0711);
   }
-  const std::string tag = tag_of(options.directory);
+  const std::string tag = node_tag(options.directory);
   CgroupLayout layout = options.privileged ? read_cgroup_layout() : CgroupLayout{};
   std::unique_ptr<Host> host(new Host(std::move(options), std::move(layout), tag));
   reserve_space(host->attempts_ / ".reserve", kNodeReserve);

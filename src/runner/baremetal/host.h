@@ -18,6 +18,9 @@
 
 namespace hivemetal::runner {
 
+// The name that a node has in cgroups: short, and the same for the same folder.
+std::string node_tag(const std::filesystem::path& directory);
+
 // A guard's two handles: what to say to it, and when it is gone.
 struct GuardHandle {
   Fd socket;

@@ -125,7 +125,9 @@ class Child {
     check(Step::Session, ::setsid() >= 0);
     ::umask(077);
     // What the guard ignores would stay ignored through exec.
-    for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+    // Past the C library, which keeps two of them to itself and its hands off them.
+    const unsigned long standard[4] = {};
+    for (int number = 1; number < NSIG; ++number) ::syscall(SYS_rt_sigaction, number, standard, nullptr, 8);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
