@@ -62,7 +62,7 @@ def check(root: pathlib.Path = ROOT) -> list[str]:
             problems.append(f"src/{relative}: the folder {module} is no module in src/CMakeLists.txt")
             continue
         allowed = {module} | declared[module]["DEPENDS"]
-        if re.search(r"_(test|bench|fuzz)\.cpp$", path.name):
+        if re.search(r"_(test|bench|fuzz)\.(cpp|h)$", path.name):
             allowed |= declared[module]["TEST_DEPENDS"]
         for number, line in enumerate(path.read_text().splitlines(), 1):
             match = re.match(r'\s*#include "([^/"]+)/', line)

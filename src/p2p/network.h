@@ -54,10 +54,12 @@ class Stream {
   virtual void close() = 0;
 };
 
-// Exactly `size` bytes; check `size` before, it is allocated. Fails with Invalid at an early end of the stream.
+// Exactly `size` bytes; check `size` before, it is allocated. Fails with Invalid at an early end of the
+// stream.
 asio::awaitable<Result<Bytes>> read_exactly(Stream& stream, std::size_t size);
 
-// A request of `peer` for the handle it was registered under. An error is sent as text; the caller sees Refused.
+// A request of `peer` for the handle it was registered under. An error is sent as text; the caller sees
+// Refused.
 using UnaryHandler = std::function<asio::awaitable<Result<Bytes>>(PeerId peer, Bytes request)>;
 using StreamHandler = std::function<asio::awaitable<void>(std::unique_ptr<Stream> stream)>;
 
@@ -97,8 +99,8 @@ class Network {
   virtual asio::awaitable<Result<void>> serve(std::string handle, UnaryHandler handler) = 0;
   virtual asio::awaitable<Result<void>> serve_stream(std::string protocol, StreamHandler handler) = 0;
 
-  // Removes a handler of either kind; calls in progress are cancelled and have ended when this returns. So it must
-  // not be awaited by the handler itself.
+  // Removes a handler of either kind; calls in progress are cancelled and have ended when this returns. So it
+  // must not be awaited by the handler itself.
   virtual asio::awaitable<void> stop_serving(std::string handle) = 0;
 };
 
