@@ -283,8 +283,11 @@ TEST(DaemonNetworkChild, DISABLED_StartsP2pdTellsItsPidAndWaits) {
 TEST(DaemonNetworkChild, TakesP2pdAlongWhenItIsKilled) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);
+  const fs::path folder = fs::path(testing::TempDir()) / ("hm-child-" + std::to_string(::getpid()));
+  fs::create_directory(folder);  // what a killed process leaves behind
   const pid_t child = ::fork();  // execs at once
   if (child == 0) {
+    ::setenv("TMPDIR", folder.c_str(), 1);
     ::dup2(ends[1], 1);
     ::execl("/proc/self/exe", "p2p_test", "--gtest_also_run_disabled_tests",
             "--gtest_filter=DaemonNetworkChild.DISABLED_StartsP2pdTellsItsPidAndWaits", nullptr);
@@ -300,6 +303,7 @@ TEST(DaemonNetworkChild, TakesP2pdAlongWhenItIsKilled) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   std::fclose(output);
+  fs::remove_all(folder);
   ASSERT_GT(pids[0], 0);
   const auto killed = std::chrono::steady_clock::now();
   const auto gone = [&pids] { return !exists(pids[0]) && !exists(pids[1]); };
