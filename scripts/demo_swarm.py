@@ -123,7 +123,8 @@ class Node:
             if self.process.poll() is not None:
                 raise DemoError(f"node {self.name} ended with status {self.process.returncode}:\n{self.output()}")
             try:
-                return self.request("GET", "/v1/node", timeout=2)
+                self.request("GET", "/v1/node", timeout=2)
+                return True
             except (OSError, http.client.HTTPException, ValueError):
                 return False
         if not wait_until(ready, seconds, 0.1):

@@ -18,6 +18,7 @@ class RoundWatch:
     def __init__(self, on_round, payload_bytes, timeout):
         self.on_round, self.payload_bytes, self.timeout = on_round, payload_bytes, timeout
         self.bytes_sent = 0  # averaging only, computed: see README.md
+        self.peers = 1       # in the last round that succeeded
         step = DecentralizedAverager.step
 
         def watched_step(averager, *args, **options):
@@ -41,6 +42,7 @@ class RoundWatch:
         if control.done() and not control.cancelled() and control.exception() is None:
             peers, ok = len(control.result()), True
         if ok:  # each peer sends its tensors less its own share, and its share's average to all others
+            self.peers = peers
             self.bytes_sent += int(2 * (peers - 1) / peers * self.payload_bytes)
         matched = matched or end
         self.on_round(dict(kind="parameters", peers=peers, ok=ok, matchmaking_s=round(matched - begin, 3),

@@ -241,11 +241,10 @@ def train(args, worker, workers):
             score = accuracy(model, tests, answers)
             speed = (samples - epoch_samples) / (now - epoch_begin)
             mean_loss = sum(losses) / len(losses)
-            peers = optimizer.tracker.global_progress.num_peers
             report("metrics", epoch=epoch, loss=round(mean_loss, 4), accuracy=score, samples=samples,
-                   samples_per_second=round(speed, 1), peers=peers, bytes_sent=watch.bytes_sent)
+                   samples_per_second=round(speed, 1), peers=watch.peers, bytes_sent=watch.bytes_sent)
             print(f"epoch {epoch}/{args.epochs}  loss {mean_loss:.3f}  test accuracy {score:.3f}  "
-                  f"{speed:.0f} samples/s  {peers} peers", flush=True)
+                  f"{speed:.0f} samples/s  {watch.peers} peers", flush=True)
             if epoch % 5 == 0 or epoch >= args.epochs:
                 path = save_checkpoint(args.checkpoints, model, optimizer, epoch)
                 report("checkpoint", path=str(path), epoch=epoch)

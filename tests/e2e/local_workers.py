@@ -43,12 +43,24 @@ def alive(pid):
 
 def kill_tree(root):
     pids = tree(root)  # before the kill: afterwards the children belong to init
+    sockets = {name for pid in pids for name in sockets_of_p2pd(pid)}
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
         except OSError:
             pass
+    for path in sockets:  # a killed p2pd leaves them in /tmp
+        Path(path).unlink(missing_ok=True)
     return pids
+
+
+def sockets_of_p2pd(pid):
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return []
+    listening = re.findall(r"/tmp/hivemind-p2pd-[\w-]+\.sock", command)
+    return listening + [path.replace("-p2pd-", "-p2pclient-") for path in listening]
 
 
 class Listener:
