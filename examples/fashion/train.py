@@ -182,99 +182,124 @@ def join(args, model, run_id, workers):
     return dht, optimizer
 
 
-def swarm_is_through(args, optimizer, swarm, since):
-    """All epochs are done: ours, or those of others while we lag behind (and they may have left since)."""
-    if max(optimizer.local_epoch, optimizer.tracker.global_epoch) >= args.epochs:
+class Worker:
+    """One worker's way through a run: takes its part of the data, meets the others, trains with them, reports."""
+
+    def __init__(self, args, index, workers):
+        self.args, self.index, self.workers = args, index, workers
+        self.run_id = os.environ.get("HIVEMETAL_RUN_ID", "fashion")
+        self.images, self.labels = load(args.data, "train")
+        self.tests, self.answers = load(args.data, "t10k")
+        self.own = own_part(self.labels, index, workers)
+        self.model = make_model()
+        self.samples, self.accuracy, self.begin = 0, 0.0, time.monotonic()
+
+    def alone(self):
+        """What this worker reaches on its own part, with as many samples as its share of the run."""
+        samples = self.args.epochs * self.args.samples_per_epoch // self.workers
+        model = train_alone(self.args, self.images, self.labels, self.own, samples)
+        return accuracy(model, self.tests, self.answers)
+
+    def meet(self):
+        """Finds the others and catches up with them; False if they have finished already."""
+        saved = load_checkpoint(self.args.checkpoints, self.model)
+        dht, self.optimizer = join(self.args, self.model, self.run_id, self.workers)
+        lifecycle.on_exit(self.optimizer.shutdown, dht.shutdown)
+        self.swarm = lifecycle.Swarm(dht, self.run_id, self.workers)
+        if self.swarm.finished(self.args.epochs):
+            report("note", text="the run had finished before this worker came")
+            return False
+        if saved:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            report("note", text=f"resumed from epoch {saved['epoch']}")
+        begin = time.monotonic()
+        seen = self.swarm.wait_for_all(lambda: self.optimizer.tracker.global_epoch > 0, timeout=20)
+        report("note", text=f"saw {seen} of {self.workers} workers after {time.monotonic() - begin:.1f} s")
+        if self.optimizer.tracker.global_epoch > self.optimizer.local_epoch:
+            self.optimizer.load_state_from_peers()  # the others are ahead: take over where they are
+            report("note", text=f"joined at epoch {self.optimizer.local_epoch}")
+        payload = 2 * sum(parameter.numel() for parameter in self.model.parameters())  # in float16
+        self.rounds = RoundWatch(lambda r: report("round", epoch=self.optimizer.local_epoch, **r), payload, timeout=5.0)
         return True
-    return time.monotonic() - since > 5 and swarm.finished(args.epochs)
 
+    def train(self):
+        """Until the swarm has done all epochs, or somebody wants us to stop."""
+        args, optimizer = self.args, self.optimizer
+        data = batches(self.images, self.labels, self.own, args.batch, seed=self.index + 1000 * optimizer.local_epoch)
+        chunk = args.batch * args.steps_per_report
+        self.begin = epoch_begin = due = time.monotonic()
+        epoch, epoch_samples, losses = optimizer.local_epoch, 0, []
+        while not self.swarm_is_through(epoch_begin) and not lifecycle.stopping():
+            losses += self.local_steps(data)
+            optimizer.step(batch_size=chunk)  # the last local step; reports progress, averages when the swarm is due
+            self.samples, epoch_samples = self.samples + chunk, epoch_samples + chunk
+            if optimizer.local_epoch != epoch:
+                epoch = optimizer.local_epoch
+                self.report_epoch(epoch, sum(losses) / len(losses), epoch_samples / (time.monotonic() - epoch_begin))
+                epoch_begin = due = time.monotonic()
+                epoch_samples, losses = 0, []
+            due += chunk / args.rate
+            time.sleep(max(0.0, due - time.monotonic()))
 
-def train(args, worker, workers):
-    run_id = os.environ.get("HIVEMETAL_RUN_ID", "fashion")
-    images, labels = load(args.data, "train")
-    tests, answers = load(args.data, "t10k")
-    own = own_part(labels, worker, workers)
-    model = make_model()
-
-    if args.alone:
-        model = train_alone(args, images, labels, own, args.epochs * args.samples_per_epoch // workers)
-        print(f"alone: test accuracy {accuracy(model, tests, answers)}", flush=True)
-        return
-
-    saved = load_checkpoint(args.checkpoints, model)
-    dht, optimizer = join(args, model, run_id, workers)
-    lifecycle.on_exit(optimizer.shutdown, dht.shutdown)
-    swarm = lifecycle.Swarm(dht, run_id, workers)
-    if swarm.finished(args.epochs):
-        report("note", text="the run had finished before this worker came")
-        return
-    if saved:
-        optimizer.load_state_dict({**saved["optimizer"]})
-        report("note", text=f"resumed from epoch {saved['epoch']}")
-    begin = time.monotonic()
-    seen = swarm.wait_for_all(lambda: optimizer.tracker.global_epoch > 0, timeout=20)
-    report("note", text=f"{seen} of {workers} workers ready after {time.monotonic() - begin:.1f} s")
-    if optimizer.tracker.global_epoch > optimizer.local_epoch:
-        optimizer.load_state_from_peers()  # the others are ahead: take over where they are
-        report("note", text=f"joined at epoch {optimizer.local_epoch}")
-
-    payload = 2 * sum(p.numel() for p in model.parameters())  # in float16
-    watch = RoundWatch(lambda r: report("round", epoch=optimizer.local_epoch, **r), payload, timeout=5.0)
-    inner = optimizer.opt  # the SGD inside
-    data = batches(images, labels, own, args.batch, seed=worker + 1000 * optimizer.local_epoch)
-    chunk = args.batch * args.steps_per_report
-    samples, epoch, path, begin, losses, score = 0, optimizer.local_epoch, None, time.monotonic(), [], 0.0
-    epoch_begin, epoch_samples, due = begin, 0, begin
-    while not swarm_is_through(args, optimizer, swarm, epoch_begin) and not lifecycle.stopping():
-        for step in range(args.steps_per_report):
+    def local_steps(self, data):
+        """Steps of the SGD inside, which Hivemind needn't know one by one; the last one is left to Hivemind."""
+        losses = []
+        for step in range(self.args.steps_per_report):
+            if step:
+                self.optimizer.opt.step()
             inputs, targets = next(data)
-            inner.zero_grad()
-            loss = cross_entropy(model(inputs), targets)
+            self.optimizer.opt.zero_grad()
+            loss = cross_entropy(self.model(inputs), targets)
             loss.backward()
             losses.append(loss.item())
-            if step + 1 < args.steps_per_report:
-                inner.step()
-        optimizer.step(batch_size=chunk)  # the last local step; reports progress, averages when the swarm is due
-        samples += chunk
-        if optimizer.local_epoch != epoch:
-            epoch, now = optimizer.local_epoch, time.monotonic()
-            score = accuracy(model, tests, answers)
-            speed = (samples - epoch_samples) / (now - epoch_begin)
-            mean_loss = sum(losses) / len(losses)
-            report("metrics", epoch=epoch, loss=round(mean_loss, 4), accuracy=score, samples=samples,
-                   samples_per_second=round(speed, 1), peers=watch.peers, bytes_sent=watch.bytes_sent)
-            print(f"epoch {epoch}/{args.epochs}  loss {mean_loss:.3f}  test accuracy {score:.3f}  "
-                  f"{speed:.0f} samples/s  {watch.peers} peers", flush=True)
-            if epoch % 5 == 0 or epoch >= args.epochs:
-                path = save_checkpoint(args.checkpoints, model, optimizer, epoch)
-                report("checkpoint", path=str(path), epoch=epoch)
-            epoch_begin, epoch_samples, losses, due = time.monotonic(), samples, [], time.monotonic()
-        due += chunk / args.rate
-        time.sleep(max(0.0, due - time.monotonic()))
+        return losses
 
-    if lifecycle.stopping():
-        save_checkpoint(args.checkpoints, model, optimizer, optimizer.local_epoch)
-        return
-    if optimizer.local_epoch < args.epochs:  # the others were faster: take over what they ended with
-        optimizer.load_state_from_peers()
-        score = accuracy(model, tests, answers)
-    swarm.declare_finished(args.epochs)
-    result = dict(accuracy=score, checkpoint=str(path), epochs=optimizer.local_epoch, samples=samples,
-                  bytes_sent=watch.bytes_sent, seconds=round(time.monotonic() - begin, 2))
-    if worker == 0:
-        own_share = args.epochs * args.samples_per_epoch // workers
-        result["accuracy_alone"] = accuracy(train_alone(args, images, labels, own, own_share), tests, answers)
-    report("result", **result)
-    print(f"result: {result}", flush=True)
-    swarm.wait_for_others_to_finish(timeout=8)
+    def swarm_is_through(self, since):
+        """All epochs are done: by us, or by others while we lagged behind (and they may have left since)."""
+        if max(self.optimizer.local_epoch, self.optimizer.tracker.global_epoch) >= self.args.epochs:
+            return True
+        return time.monotonic() - since > 5 and self.swarm.finished(self.args.epochs)
+
+    def report_epoch(self, epoch, loss, speed):
+        self.accuracy = accuracy(self.model, self.tests, self.answers)
+        report("metrics", epoch=epoch, loss=round(loss, 4), accuracy=self.accuracy, samples=self.samples,
+               samples_per_second=round(speed, 1), peers=self.rounds.peers, bytes_sent=self.rounds.bytes_sent)
+        print(f"epoch {epoch}/{self.args.epochs}  loss {loss:.3f}  test accuracy {self.accuracy:.3f}  "
+              f"{speed:.0f} samples/s  {self.rounds.peers} peers", flush=True)
+        if epoch % 5 == 0 and epoch < self.args.epochs:
+            self.save()
+
+    def save(self):
+        path = save_checkpoint(self.args.checkpoints, self.model, self.optimizer, self.optimizer.local_epoch)
+        report("checkpoint", path=str(path), epoch=self.optimizer.local_epoch)
+        return path
+
+    def finish(self):
+        if self.optimizer.local_epoch < self.args.epochs:  # the others were faster: take over what they ended with
+            self.optimizer.load_state_from_peers()
+        self.swarm.declare_finished(self.args.epochs)
+        result = dict(accuracy=accuracy(self.model, self.tests, self.answers), checkpoint=str(self.save()),
+                      epochs=self.optimizer.local_epoch, samples=self.samples, bytes_sent=self.rounds.bytes_sent,
+                      seconds=round(time.monotonic() - self.begin, 2))
+        if self.index == 0:
+            result["accuracy_alone"] = self.alone()
+        report("result", **result)
+        print(f"result: {result}", flush=True)
+        self.swarm.wait_for_others_to_finish(timeout=8)
 
 
 def main():
     args = options()
-    worker = int(os.environ.get("HIVEMETAL_WORKER_INDEX", "0"))
-    workers = int(os.environ.get("HIVEMETAL_WORKERS", "1"))
     torch.set_num_threads(1)
-    train(args, worker, workers)
+    worker = Worker(args, int(os.environ.get("HIVEMETAL_WORKER_INDEX", "0")), int(os.environ.get("HIVEMETAL_WORKERS", "1")))
+    if args.alone:
+        print(f"alone: test accuracy {worker.alone()}", flush=True)
+    elif worker.meet():
+        worker.train()
+        if lifecycle.stopping():
+            worker.save()
+        else:
+            worker.finish()
 
 
 if __name__ == "__main__":
