@@ -34,6 +34,8 @@ def options():
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line, progress on stderr")
     parser.add_argument("--keep", action="store_true", help="leave the swarm running")
     parser.add_argument("--stop", action="store_true", help="stop a swarm that --keep left running, and exit")
+    parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "bin" / "hivemetal",
+                        help="another build's hivemetal [build/release/bin/hivemetal]")
     parser.add_argument("--timeout", type=float, default=600, help="seconds until it gives up [600]")
     args = parser.parse_args()
     for name, most in (("epochs", 10_000), ("nodes", 16), ("workers", 64)):
@@ -70,11 +72,10 @@ class Demo:
 
     def tell(self):
         args, screen = self.args, self.screen
-        program = ROOT / "build" / "release" / "bin" / "hivemetal"
         environment = (ROOT / ".venv").resolve()
         screen.title(f"Hivemetal: {args.nodes} nodes, {args.workers} workers, Fashion-MNIST, stock hivemind.Optimizer")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or its folder might be made and not known
-        self.swarm = Swarm(program, environment, args.nodes, outlive=args.keep)
+        self.swarm = Swarm(args.program, environment, args.nodes, outlive=args.keep)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         screen.status("starting the nodes …")
         self.swarm.start()
@@ -202,7 +203,7 @@ def keep(demo, screen):
     PLACE.mkdir(exist_ok=True)
     (PLACE / "running.json").write_text(json.dumps({
         "folder": str(demo.swarm.folder), "begin": demo.swarm.begin, "pids": [n.process.pid for n in demo.swarm.nodes]}))
-    program = f"build/release/bin/hivemetal --dir {first.folder}"
+    program = f"{os.path.relpath(demo.args.program)} --dir {first.folder}"
     screen.line("the swarm is still running; look at it with")
     for verb, what in (("node list", "its nodes"), (f"explain {demo.swarm.run_id}", "what happened, and why"),
                        (f"logs {demo.swarm.run_id}", "what the workers said"), ("top", "live")):

@@ -204,14 +204,15 @@ def sweep(folder, begin, pids=()):
                 found.add(pid)
         return found
 
-    attempts = {path.name for path in folder.glob("n*/attempts/*")}
     for _ in range(20):
         left = ours() | {pid for pid in pids if _is_descendant_left(pid, folder)}
         if not left:
             break
         kill({child for pid in left for child in tree(pid)})
         time.sleep(0.1)
-    _remove_cgroups(attempts)
+    for node in folder.glob("n*"):
+        _remove_cgroups(node)
+        _free_users(node)
     users = {entry.stat().st_uid for entry in folder.glob("n*/attempts/*/*") if not entry.is_symlink()} - {0}
     _remove_sockets(begin, users)
     shutil.rmtree(folder, ignore_errors=True)
@@ -224,15 +225,33 @@ def _is_descendant_left(pid, folder):
         return False
 
 
-def _remove_cgroups(attempts):
-    for folder, folders, _ in os.walk("/sys/fs/cgroup", topdown=False):
-        if Path(folder).name in attempts:
+def node_tag(folder):
+    """The name of a node's cgroups, as src/runner/baremetal/host.cpp makes it: FNV-1a of the folder."""
+    digest = 0xCBF29CE484222325
+    for byte in os.fsencode(folder):
+        digest = (digest ^ byte) * 0x100000001B3 % 2**64
+    return f"{digest >> 16:012x}"
+
+
+def _remove_cgroups(node):
+    for top in Path("/sys/fs/cgroup").glob(f"**/hivemetal/{node_tag(node)}"):
+        for folder, _, _ in os.walk(top, topdown=False):
             try:
                 kill(int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split())
-                time.sleep(0.05)
+                wait_until(lambda: not (Path(folder) / "cgroup.procs").read_text(), 2, 0.02)
                 os.rmdir(folder)
             except OSError:
                 pass
+
+
+def _free_users(node):
+    """Users that the node's runner had taken for workers and, killed, couldn't give back."""
+    for path in Path("/run/hivemetal/uids").glob("[0-9]*"):
+        try:
+            if path.read_text().startswith(f"{node}\n"):
+                path.unlink()
+        except OSError:
+            pass
 
 
 def _remove_sockets(begin, users):
