@@ -88,6 +88,9 @@ class Dht {
   //   Refused      our clock differs from theirs by more than 3 s; the message says by how much
   asio::awaitable<Result<void>> start(std::vector<p2p::Multiaddr> initial_peers);
 
+  // Joins through other peers, or again after a start() that found none; fails as start() does.
+  asio::awaitable<Result<void>> join(std::vector<p2p::Multiaddr> initial_peers);
+
   // Ends all background work; calls in progress return Cancelled.
   asio::awaitable<void> stop();
 
@@ -120,7 +123,6 @@ class Dht {
   struct Placement;
 
   asio::awaitable<Result<void>> serve();
-  asio::awaitable<Result<void>> join(std::vector<p2p::Multiaddr> initial_peers);
   asio::awaitable<void> greet(p2p::Multiaddr address, std::shared_ptr<Welcome> welcome);
   Result<void> judge(const Welcome& welcome);
 

@@ -1,6 +1,7 @@
 #include "node/client.h"
 
 #include <csignal>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -169,10 +170,13 @@ asio::awaitable<void> wait_for_signal() {
 // Returns when the user presses q; never if there is no terminal.
 asio::awaitable<void> wait_for_q(bool keys) {
   SystemClock clock;
-  if (!keys || ::isatty(STDIN_FILENO) == 0) {
+  // Opened anew: Asio makes a descriptor non-blocking, and the shell shares the one we were given.
+  const int fd =
+      keys && ::isatty(STDIN_FILENO) != 0 ? ::open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+  if (fd < 0) {
     for (;;) co_await clock.sleep_for(std::chrono::hours(24));
   }
-  asio::posix::stream_descriptor terminal(co_await asio::this_coro::executor, ::dup(STDIN_FILENO));
+  asio::posix::stream_descriptor terminal(co_await asio::this_coro::executor, fd);
   char key = 0;
   while (key != 'q' && key != 'Q') {
     const auto [error, n] = co_await terminal.async_read_some(asio::buffer(&key, 1), use_result);

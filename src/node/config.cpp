@@ -158,9 +158,8 @@ Result<void> read_key(const Place& place, const std::string& key, const YAML::No
   return read_scalar(place, key, value, config);
 }
 
-Result<Config> read_document(const Place& place, const YAML::Node& document) {
-  Config config;
-  config.name = default_name();
+Result<Config> read_document(const Place& place, const YAML::Node& document, Config config) {
+  if (config.name.empty()) config.name = default_name();
   if (document.IsNull()) return config;
   if (!document.IsMap())
     return place.error(document.Mark(), "the file must be a map of settings, such as `name: mill`");
@@ -186,19 +185,9 @@ fs::path own_binary() {
 
 bool is_program(const fs::path& file) { return !fs::is_directory(file) && ::access(file.c_str(), X_OK) == 0; }
 
-// The p2pd of the hivemind package installed in `venv`.
-std::optional<fs::path> p2pd_in(const fs::path& venv) {
-  std::error_code error;
-  for (const auto& python : fs::directory_iterator(venv / "lib", error)) {
-    auto file = python.path() / "site-packages/hivemind/hivemind_cli/p2pd";
-    if (is_program(file)) return file;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
-Result<Config> parse_config(std::string_view text, std::string_view file) {
+Result<Config> parse_config(std::string_view text, std::string_view file, Config base) {
   const Place place{file};
   if (text.size() > kConfigBytesMax) {
     return Error{ErrorCode::Invalid,
@@ -206,7 +195,7 @@ Result<Config> parse_config(std::string_view text, std::string_view file) {
                              text.size(), kConfigBytesMax)};
   }
   try {
-    return read_document(place, YAML::Load(std::string(text)));
+    return read_document(place, YAML::Load(std::string(text)), std::move(base));
   } catch (const YAML::Exception& error) {
     return place.error(error.mark, error.msg + "; see docs/formats/config.md");
   }
@@ -248,33 +237,6 @@ std::string default_name() {
     if ((lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') || lower == '-') name += lower;
   }
   return name.empty() ? "node" : name;
-}
-
-Result<fs::path> find_p2pd(const Config& config) {
-  const char* variable = std::getenv("HIVEMETAL_P2PD");
-  const std::string given = !config.p2pd.empty() ? config.p2pd : variable != nullptr ? variable : "";
-  if (!given.empty()) {
-    if (is_program(given)) return fs::path(given);
-    return Error{
-        ErrorCode::NotFound,
-        fmt::format("{} is no program; set p2pd: in config.yaml to the p2pd of the hivemind package", given)};
-  }
-  for (fs::path folder = own_binary().parent_path(); folder.has_relative_path();
-       folder = folder.parent_path()) {
-    if (auto found = p2pd_in(folder / ".venv")) return *found;
-  }
-  const char* path = std::getenv("PATH");
-  const std::string list = path != nullptr ? path : "";
-  for (std::size_t begin = 0; begin < list.size();) {
-    const auto end = std::min(list.find(':', begin), list.size());
-    const auto file = fs::path(list.substr(begin, end - begin)) / "p2pd";
-    if (is_program(file)) return file;
-    begin = end + 1;
-  }
-  return Error{
-      ErrorCode::NotFound,
-      "libp2p's daemon p2pd was found neither in a .venv above this program nor in PATH; install the Python "
-      "package hivemind 1.1.12 (scripts/setup does) or set p2pd: in config.yaml"};
 }
 
 Result<fs::path> find_guard(const Config& config) {

@@ -25,13 +25,14 @@ struct Config {
   std::optional<double> cpus;                       // what is lent; [all]
   std::optional<std::uint64_t> memory_bytes;        // what is lent; [three quarters of the machine]
   std::map<std::string, std::string> environments;  // name → folder with bin/
-  std::string p2pd;                                 // path of libp2p's daemon; [found, see find_p2pd]
+  std::string p2pd;                                 // path of libp2p's daemon; [p2p::find_p2pd()]
   std::string guard;                                // path of hivemetal-guard; [beside this binary]
   std::string log_level = "info";                   // debug, info, warn, error
 };
 
-// Fails with Invalid; the message reads `FILE:LINE: what is wrong; what to do`.
-Result<Config> parse_config(std::string_view text, std::string_view file);
+// The settings of `text` over those of `base`. Fails with Invalid; the message reads
+// `FILE:LINE: what is wrong; what to do`.
+Result<Config> parse_config(std::string_view text, std::string_view file, Config base = {});
 
 // The file's settings, or the defaults if there is no file.
 Result<Config> load_config(const std::filesystem::path& file);
@@ -41,10 +42,6 @@ Result<void> save_config(const Config& config, const std::filesystem::path& file
 
 // A name for a node that was given none: the host name, cut to what a name may be.
 std::string default_name();
-
-// libp2p's daemon: the configured path, then HIVEMETAL_P2PD, then the hivemind package in a .venv beside or
-// above this binary, then PATH. NotFound says where it was looked for and what to do.
-Result<std::filesystem::path> find_p2pd(const Config& config);
 
 // The guard that runs workers: the configured path, then beside this binary.
 Result<std::filesystem::path> find_guard(const Config& config);

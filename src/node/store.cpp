@@ -208,6 +208,12 @@ Result<std::uint64_t> Store::last_sequence(const std::string& run) const {
   return statement.integer(0);
 }
 
+Result<void> Store::erase_events(const std::string& run) {
+  Statement statement(database_, "DELETE FROM events WHERE run = ?1");
+  if (statement.text(1, run).step() != SQLITE_DONE) return error("write");
+  return {};
+}
+
 Result<void> Store::remember_peer(const std::string& peer, const std::string& address, double unix_time) {
   Statement insert(database_,
                    "INSERT INTO peers VALUES (?1, ?2, ?3) ON CONFLICT (peer) DO UPDATE SET address = "

@@ -28,6 +28,7 @@ class Store final : public scheduler::RunStore {
   Result<std::vector<scheduler::Event>> events(const std::string& run, std::uint64_t since,
                                                std::size_t limit) const override;
   Result<std::uint64_t> last_sequence(const std::string& run) const override;
+  Result<void> erase_events(const std::string& run) override;
 
   // Peers are kept by id with their latest address; at most 256, the most recently seen.
   Result<void> remember_peer(const std::string& peer, const std::string& address, double unix_time);

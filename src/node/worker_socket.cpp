@@ -109,6 +109,15 @@ void WorkerSockets::close(const runner::AttemptId& attempt) {
   listeners_.erase(found);
 }
 
+void WorkerSockets::remove_others() {
+  std::set<std::filesystem::path> claimed;
+  for (const auto& [attempt, listener] : listeners_) claimed.insert(listener->path);
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    if (!claimed.contains(entry.path())) ::unlink(entry.path().c_str());
+  }
+}
+
 asio::awaitable<void> WorkerSockets::stop() {
   while (!listeners_.empty()) {
     const runner::AttemptId attempt = listeners_.begin()->first;

@@ -67,6 +67,9 @@ class WorkerSockets {
   // Ends the attempt's connections, after what they have sent was read, and removes its socket.
   void close(const runner::AttemptId& attempt);
 
+  // Removes the sockets of attempts that ended while no daemon ran: all that no open() has claimed.
+  void remove_others();
+
   asio::awaitable<void> stop();
 
   // Lines that were dropped, of all attempts.

@@ -1,5 +1,6 @@
 #include "node/worker_socket.h"
 
+#include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -90,6 +91,14 @@ TEST_F(WorkerSocketTest, HasThePlaceThatARestartedDaemonHas) {
   const WorkerSockets other(loop_.get_executor(), clock_, folder_.path() / "s", key_, nullptr);
   EXPECT_EQ(sockets_.path_of("run.0.1"), other.path_of("run.0.1"));
   EXPECT_NE(sockets_.path_of("run.0.1"), sockets_.path_of("run.0.2"));
+}
+
+TEST_F(WorkerSocketTest, RemovesTheSocketsThatNobodyNeeds) {
+  ASSERT_TRUE(sockets_.open("run.0.1"));
+  std::ofstream(folder_.path() / "s/left").put('x');
+  sockets_.remove_others();
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "s/left"));
+  EXPECT_TRUE(std::filesystem::exists(sockets_.path_of("run.0.1")));
 }
 
 TEST_F(WorkerSocketTest, ReadsWhatWasSentBeforeTheEnd) {

@@ -23,7 +23,7 @@ const json& data_of(const json& event) {
   return found != event.end() && found->is_object() ? *found : kNone;
 }
 
-double time_of(const json& event) { return number_in(event, "unix_time"); }
+double time_of(const json& event) { return number_in(event, "time"); }
 
 int worker_of(const json& event) { return static_cast<int>(number_in(event, "worker", -1)); }
 
@@ -273,10 +273,10 @@ std::string recoveries(const std::vector<json>& events, double start, std::size_
 }  // namespace
 
 std::string explain_text(const json& run, const std::vector<json>& events) {
-  const double start = number_in(run, "submitted_unix", events.empty() ? 0 : time_of(events.front()));
-  const double last = number_in(run, "ended_unix") > 0 ? number_in(run, "ended_unix")
-                      : events.empty()                 ? start
-                                                       : time_of(events.back());
+  const double start = number_in(run, "submitted", events.empty() ? 0 : time_of(events.front()));
+  const double last = number_in(run, "ended") > 0 ? number_in(run, "ended")
+                      : events.empty()            ? start
+                                                  : time_of(events.back());
   const auto rounds = rounds_of(events);
   std::size_t recovered = 0;
   const auto recovery = recoveries(events, start, &recovered);
@@ -296,7 +296,7 @@ std::string event_text(const json& event, double start_unix) {
   if (kind == "metrics") {
     text = fmt::format("worker {}:", worker_of(event));
     for (const auto& [key, value] : data_of(event).items()) {
-      if (value.is_number() && key != "unix_time")
+      if (value.is_number() && key != "time")
         text += fmt::format(" {} {:.6g}", escaped(key), value.get<double>());
     }
   } else if (kind == "round") {

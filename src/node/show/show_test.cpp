@@ -48,7 +48,7 @@ json worker(int index, const char* state, json metrics) {
 
 TEST(Top, ShowsNodesRunsAndWhatWorkersReport) {
   const json snapshot = {
-      {"unix_time", 1010.0},
+      {"time", 1010.0},
       {"nodes",
        {{{"name", "mill"},
          {"self", true},
@@ -60,7 +60,7 @@ TEST(Top, ShowsNodesRunsAndWhatWorkersReport) {
       {"runs",
        {{{"id", "fashion-1"},
          {"state", "running"},
-         {"submitted_unix", 1000.0},
+         {"submitted", 1000.0},
          {"workers_max", 2},
          {"reason", ""},
          {"workers",
@@ -87,11 +87,8 @@ TEST(Top, LivesWithWhateverWorkersAndPeersSay) {
 }
 
 json event(double time, const char* kind, int worker_index, json data, const char* text = "") {
-  return {{"unix_time", time},
-          {"kind", kind},
-          {"worker", worker_index},
-          {"data", std::move(data)},
-          {"text", text}};
+  return {
+      {"time", time}, {"kind", kind}, {"worker", worker_index}, {"data", std::move(data)}, {"text", text}};
 }
 
 json round_event(double time, int worker_index, int epoch, bool ok = true) {
@@ -126,8 +123,8 @@ TEST(Explain, TellsThePlacementTheRoundsAndTheRecovery) {
   events.push_back(event(122.4, "replaced", 0, {{"after_ms", 400}}, "worker 0 runs again, on mill"));
   events.push_back(event(125.0, "metrics", 0, {{"loss", 0.3}}));
   events.push_back(round_event(126, 0, 21, /*ok=*/false));
-  const json run = {{"id", "fashion-1"},       {"name", "fashion"},   {"state", "finished"},
-                    {"submitted_unix", 100.0}, {"ended_unix", 130.0}, {"workers", {1, 2}}};
+  const json run = {{"id", "fashion-1"},  {"name", "fashion"}, {"state", "finished"},
+                    {"submitted", 100.0}, {"ended", 130.0},    {"workers", {1, 2}}};
   const auto text = explain_text(run, events);
   EXPECT_THAT(text, HasSubstr("fashion-1 (fashion): finished, 30.0 s; 2 workers; 21 rounds; 1 recovery"));
   EXPECT_THAT(text, HasSubstr("2 of 3 nodes offered: dune 91"));

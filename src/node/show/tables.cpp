@@ -40,8 +40,8 @@ std::string workers_of(const json& run) {
 }
 
 std::string age_of(const json& run, double now_unix) {
-  const double ended = number_in(run, "ended_unix");
-  return duration_text((ended > 0 ? ended : now_unix) - number_in(run, "submitted_unix", now_unix));
+  const double ended = number_in(run, "ended");
+  return duration_text((ended > 0 ? ended : now_unix) - number_in(run, "submitted", now_unix));
 }
 
 std::string metric(const json& metrics, const char* key, const char* format) {
@@ -153,7 +153,7 @@ std::string runs_text(const json& runs, double now_unix) {
 }
 
 std::string top_text(const json& snapshot, std::size_t columns, std::size_t rows) {
-  const double now = number_in(snapshot, "unix_time");
+  const double now = number_in(snapshot, "time");
   const bool one = !text_in(snapshot, "run").empty();
   std::string out = node_bars(list_in(snapshot, "nodes"));
   for (const auto& run : list_in(snapshot, "runs")) {
