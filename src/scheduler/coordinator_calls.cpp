@@ -324,8 +324,8 @@ asio::awaitable<Result<LogPage>> Coordinator::read_log(std::string id, std::uint
       co_await clock_.sleep_until(std::min(deadline, clock_.now() + kAttemptPoll));
       continue;
     }
-    const bool last = from.attempt + 1 == slot.attempts.size();
-    const bool current = last && !over && slot.state != SlotState::Waiting;
+    // A lost worker that has no other place yet may come back with its node, and its log with it.
+    const bool current = from.attempt + 1 == slot.attempts.size() && !over;
     const AttemptRef attempt = slot.attempts[from.attempt];
     const auto left = std::max<Clock::Duration>(deadline - clock_.now(), 0ms);
     proto::LogRequest request;

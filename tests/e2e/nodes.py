@@ -177,6 +177,7 @@ class Swarm:
         # Short, because a unix socket's path has 107 bytes; open, because workers are other users.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hm-", dir="/tmp"))
         self.folder.chmod(0o711)
+        self.broken = False  # processes were killed that would have cleaned up
         self.nodes = [Node(self.folder / f"n{i}", f"n{i}", settings) for i in range(count)]
 
     def start(self):
@@ -208,16 +209,30 @@ class Swarm:
                 node.stop()
             except Exception as error:  # all nodes are stopped before any of them is reported
                 problems.append(str(error))
+        names = {path.name for path in self.folder.glob("*/attempts/*")}
+        ATTEMPTS.update(names)
         for _ in range(50):
             left = processes_of(self.folder)
             if not left:
                 break
+            self.broken = True
             kill(left)
             time.sleep(0.1)
+        if self.broken:  # who kills guards has to do their work
+            remove_cgroups(names)
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not problems, "\n".join(problems)
 
 
-def cgroups():
-    """Cgroups of attempts that exist now."""
-    return {path for path in pathlib.Path("/sys/fs/cgroup").glob("**/hivemetal*/**/*") if path.is_dir() and not path.name.startswith("hivemetal")}
+ATTEMPTS = set()  # names of all attempts that any swarm of this session had
+
+
+def cgroups(names):
+    """The cgroups of attempts with these names that exist now, the deepest first."""
+    return [pathlib.Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup", topdown=False) if pathlib.Path(folder).name in names]
+
+
+def remove_cgroups(names):
+    for path in cgroups(names):
+        with contextlib.suppress(OSError):
+            path.rmdir()
