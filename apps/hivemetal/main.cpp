@@ -61,10 +61,14 @@ std::string settings_of(const Arguments& arguments) {
                          quoted(equals == std::string::npos ? "" : item.substr(equals + 1)));
     }
   }
-  const std::pair<const char*, const std::string&> scalars[] = {
-      {"name", arguments.node_name}, {"cpus", arguments.cpus},   {"memory", arguments.memory},
-      {"p2pd", arguments.p2pd},      {"guard", arguments.guard}, {"log_level", arguments.log_level}};
-  for (const auto& [key, value] : scalars) {
+  // Numbers stay without quotes: in quotes they would be text.
+  if (!arguments.cpus.empty()) out += fmt::format("cpus: {}\n", arguments.cpus);
+  if (!arguments.memory.empty()) out += fmt::format("memory: {}\n", arguments.memory);
+  const std::pair<const char*, const std::string&> texts[] = {{"name", arguments.node_name},
+                                                              {"p2pd", arguments.p2pd},
+                                                              {"guard", arguments.guard},
+                                                              {"log_level", arguments.log_level}};
+  for (const auto& [key, value] : texts) {
     if (!value.empty()) out += fmt::format("{}: {}\n", key, quoted(value));
   }
   return out;

@@ -37,9 +37,6 @@ Result<Config> parse_config(std::string_view text, std::string_view file, Config
 // The file's settings, or the defaults if there is no file.
 Result<Config> load_config(const std::filesystem::path& file);
 
-// Writes what differs from the defaults; the file can be read by parse_config again.
-Result<void> save_config(const Config& config, const std::filesystem::path& file);
-
 // A name for a node that was given none: the host name, cut to what a name may be.
 std::string default_name();
 

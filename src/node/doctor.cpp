@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "node/client.h"
+#include "node/ports.h"
 #include "node/show/text.h"
 #include "node/swarm_files.h"
 #include "p2p/daemon_options.h"
@@ -45,6 +46,7 @@ class Examination {
     check("open files", &Examination::open_files);
     check("membership", &Examination::membership);
     check("node", &Examination::running_node);
+    check("ports", &Examination::ports);
   }
 
   std::vector<Finding> findings;
@@ -149,6 +151,7 @@ class Examination {
           fmt::format("no node is running in {}, so clock and swarm were not checked", directory_.string()),
           fmt::format("hivemetal node run --dir {}", directory_.string()));
     }
+    running_ = true;
     if (!reply) return blocks(reply.error().message, "see the message");
     const auto found = reply->find("findings");
     if (found == reply->end() || !found->is_array()) return;
@@ -158,10 +161,21 @@ class Examination {
     }
   }
 
+  void ports() {
+    if (running_) return;  // it has them itself
+    for (const auto& address : config_.listen) {
+      if (!port_is_free(address)) {
+        blocks(fmt::format("another program listens at {}", address),
+               "end that program, or choose another port under listen: in config.yaml");
+      }
+    }
+  }
+
   fs::path directory_;
   const Config& config_;
   double now_unix_;
   std::string current_;
+  bool running_ = false;
 };
 
 // How a program ended: its exit code, or nothing if it could not be started or took too long.

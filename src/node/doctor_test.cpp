@@ -25,7 +25,7 @@ TEST(Doctor, NamesWhatIsMissingWithARemedyEach) {
     if (finding.blocks) blocking.insert(finding.check);
   }
   EXPECT_THAT(blocking, testing::IsSupersetOf({"p2pd", "guard", "environments", "membership"}));
-  EXPECT_EQ(checked.size(), 9u);
+  EXPECT_EQ(checked.size(), 10u);
   EXPECT_THAT(doctor_text(findings, checked), HasSubstr("remedy: "));
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "node")) << "looking must not make anything";
 }

@@ -3,16 +3,14 @@
 #include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include <boost/asio/ip/tcp.hpp>
-
 #include "base/log.h"
 #include "base/random.h"
 #include "node/file.h"
+#include "node/ports.h"
 #include "runner/baremetal/confinement.h"
 
 namespace hivemetal::node {
@@ -27,7 +25,7 @@ constexpr std::size_t kSocketPathMax = 107;
 constexpr std::size_t kPeersDialled = 32;   // remembered ones, besides those of the invite
 constexpr std::size_t kWorkerPeersMax = 5;  // addresses that a worker gets
 constexpr auto kNetworkTime = 20s;          // for p2pd to be ready
-constexpr auto kJoinTime = 12s;             // until we are ready without the swarm
+constexpr auto kJoinTime = 5s;              // until we are ready without the swarm
 constexpr auto kPeersInterval = 1s;
 
 double cores() {
@@ -53,22 +51,6 @@ fs::path folder_for_sockets(const NodeDirectory& directory, const char* name, st
   auto folder = directory.path() / name;
   if (folder.native().size() + 1 + name_length <= kSocketPathMax) return folder;
   return directory.control_socket().replace_extension(name);
-}
-
-// False only if somebody listens at the address: what we cannot judge, p2pd will.
-bool is_free(asio::any_io_executor executor, const std::string& address) {
-  const auto text = std::string_view(address);
-  if (!text.starts_with("/ip4/") || text.find("/tcp/") == std::string_view::npos) return true;
-  const auto host = text.substr(5, text.find('/', 5) - 5);
-  const auto port = std::atoi(std::string(text.substr(text.find("/tcp/") + 5)).c_str());
-  boost::system::error_code error;
-  const auto ip = asio::ip::make_address_v4(std::string(host), error);
-  if (error || port <= 0 || port > 65535) return true;
-  asio::ip::tcp::acceptor acceptor(executor);
-  acceptor.open(asio::ip::tcp::v4(), error);
-  acceptor.set_option(asio::socket_base::reuse_address(true), error);
-  acceptor.bind({ip, static_cast<std::uint16_t>(port)}, error);
-  return error != asio::error::address_in_use;
 }
 
 json finding(const char* check, bool blocks, std::string text, std::string remedy) {
@@ -139,7 +121,7 @@ std::vector<p2p::Multiaddr> Node::listen_addresses() {
                       last.value("actual", json()).is_array() && last["actual"].size() == texts.size();
     for (std::size_t i = 0; same && i < texts.size(); ++i) {
       const auto& actual = last["actual"][i];
-      if (actual.is_string() && is_free(executor_, actual.get<std::string>()))
+      if (actual.is_string() && port_is_free(actual.get_ref<const std::string&>()))
         texts[i] = actual.get<std::string>();
     }
   }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <signal.h>
+#include <spdlog/sinks/rotating_file_sink.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -61,6 +63,21 @@ asio::awaitable<void> live(Node& node, const Common& common, asio::signal_set& s
   signals.cancel();
 }
 
+// The log on stderr, and the same in the directory for later: three files of 8 MiB.
+void start_log(const Config& config, const std::filesystem::path& file) {
+  log::start(config.log_level);
+  const mode_t previous = ::umask(0077);
+  try {
+    auto sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(file.string(), 8 << 20, 2);
+    sink->set_pattern("%Y-%m-%d %H:%M:%S.%e %-5l %v");
+    spdlog::default_logger()->sinks().push_back(std::move(sink));
+    spdlog::flush_on(spdlog::level::info);
+  } catch (const spdlog::spdlog_ex& error) {
+    log::warn("node: no log in the directory: {}", error.what());
+  }
+  ::umask(previous);
+}
+
 int failed(const Common& common, const Error& error) {
   if (common.json) {
     fmt::print("{}\n", json{{"error", {{"code", name_of(error.code)}, {"message", error.message}}}}.dump());
@@ -79,7 +96,7 @@ int node_run(const Common& common, const NodeRunOptions& options) {
   if (!saved) return failed(common, saved.error());
   const auto config = parse_config(options.settings, "command line", *saved);
   if (!config) return failed(common, config.error());
-  log::start(config->log_level);
+  start_log(*config, directory->path() / "log");
   ::signal(SIGPIPE, SIG_IGN);
 
   asio::io_context loop(1);

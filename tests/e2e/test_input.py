@@ -90,10 +90,10 @@ def test_a_node_without_a_swarm_says_how_to_get_one(node):
 
 def test_wrong_settings_name_their_line(node):
     node.cli("swarm", "create", "s")
-    assert "command line:1: cpus" in message_of(node, "node", "run", "--cpus", "-1")
+    assert "command line:1: cpus is '-1'" in message_of(node, "node", "run", "--cpus", "-1")
     assert "no absolute path" in message_of(node, "node", "run", "--environment", "torch=venv")
     (node.folder / "config.yaml").write_text("name: n\ncpu: 2\n")
-    assert "config.yaml:2: unknown key" in message_of(node, "node", "run")
+    assert "config.yaml:2: unknown key 'cpu'; did you mean 'cpus'?" in message_of(node, "node", "run")
 
 
 def test_a_node_can_have_one_swarm(node):
