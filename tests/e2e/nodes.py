@@ -177,6 +177,7 @@ class Swarm:
         # Short, because a unix socket's path has 107 bytes; open, because workers are other users.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hm-", dir="/tmp"))
         self.folder.chmod(0o711)
+        FOLDERS.add(self.folder)
         self.broken = False  # processes were killed that would have cleaned up
         self.nodes = [Node(self.folder / f"n{i}", f"n{i}", settings) for i in range(count)]
 
@@ -224,7 +225,8 @@ class Swarm:
         assert not problems, "\n".join(problems)
 
 
-ATTEMPTS = set()  # names of all attempts that any swarm of this session had
+FOLDERS = set()  # of all swarms that this session had
+ATTEMPTS = set()  # names of all their attempts
 
 
 def cgroups(names):
