@@ -37,8 +37,14 @@ TEST(Capacity, ComesBackAsItWasWritten) {
 // The example of docs/formats/node-records.md.
 TEST(Capacity, IsWrittenByteForByteAsDocumented) {
   const Bytes bytes = encode_capacity(record(), "home", key());
-  EXPECT_EQ(to_hex(bytes.substr(0, 24)), "92c4e98da46e616d65a56174746963a776657273696f6ea5");
-  EXPECT_EQ(bytes.size(), 302U);
+  EXPECT_EQ(to_hex(bytes),
+            "92c4e98da46e616d65a56174746963a776657273696f6ea5302e312e30aa637075735f746f74616ccb40100000000000"
+            "00a9637075735f66726565cb4004000000000000a46c6f6164cb3fe8000000000000ac6d656d6f72795f746f74616ccf"
+            "0000000200000000ab6d656d6f72795f66726565cf0000000180000000a7776f726b65727301ac656e7669726f6e6d65"
+            "6e747391a5746f726368ab636f6e66696e656d656e74a24331a961646472657373657391b82f6970342f3139322e302e"
+            "322e312f7463702f3331333337a474696d65cb41d954fc40000000a765787069726573cb41d954fc43c00000c440af6d"
+            "6e54f13c8ace96b215baa05414c3e05491011f7a89fab60751ceb0d82091e1815e978474023ea6f832e15bdb01438827"
+            "b8a287060fb61f31ec06ed41400f");
 }
 
 TEST(Capacity, IsRefusedForAnotherNodeSwarmOrContent) {

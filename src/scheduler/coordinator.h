@@ -38,7 +38,10 @@ struct CoordinatorOptions {
   std::chrono::milliseconds offer_deadline{1'000};
   std::size_t candidates_max = 64;    // asked at a time
   std::function<Bytes()> membership;  // our proof, for other nodes
-  std::function<bool()> network_up;   // false while p2pd is down; may be empty
+  // Whether a node that offers may have our job and its files; `membership` is its proof. Anybody can write a
+  // capacity record, so set it. Not asked for ourselves.
+  std::function<Result<void>(const PeerId& node, std::string_view membership)> authorize;
+  std::function<bool()> network_up;  // false while p2pd is down; may be empty
 };
 
 // What `ps`, `top` and the API show of a run.

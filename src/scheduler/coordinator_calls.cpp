@@ -185,6 +185,10 @@ asio::awaitable<void> Coordinator::ask_node(std::string id, CapacityRecord recor
     request.set_disk(run->job.resources.disk_bytes);
     if (options_.membership) request.set_membership(options_.membership());
     offer = co_await nodes_.offer(node, std::move(request), deadline);
+    if (offer && options_.authorize && node != self_) {
+      const auto may = options_.authorize(node, offer->membership());
+      if (!may) offer = may.error().within("it is not of our swarm");
+    }
     // The first round trip includes the dialling; this one does not.
     if (offer && !nodes_.rtt_ms(node)) {
       (void)co_await nodes_.ping(node, std::min(deadline, clock_.now() + kPingMax));
@@ -201,7 +205,7 @@ asio::awaitable<void> Coordinator::ask_node(std::string id, CapacityRecord recor
     round->offers.push_back({.node = node,
                              .name = offer->name(),
                              .offer = offer->offer(),
-                             .slots = offer->slots(),
+                             .slots = std::min(offer->slots(), round->slots),
                              .cpus_total = static_cast<double>(offer->milli_cpus_total()) / 1000,
                              .cpus_free = static_cast<double>(offer->milli_cpus_free()) / 1000,
                              .load = offer->load(),

@@ -38,6 +38,9 @@ struct HostOptions {
   // Whether `peer` may run something here; `membership` is what it sent. Not asked for ourselves.
   std::function<Result<void>(const PeerId& peer, std::string_view membership)> authorize;
 
+  // Our own proof, for coordinators that want to know whom they send their files to. May be empty.
+  std::function<Bytes()> membership;
+
   // Multiaddresses for HIVEMETAL_INITIAL_PEERS, at the start of a worker.
   std::function<std::vector<std::string>()> initial_peers;
 

@@ -49,8 +49,8 @@ Wrong check(const proto::Offer& message) {
   if (message.memory_total() > kMemoryMax) return "memory_total";
   if (message.memory_free() > message.memory_total()) return "memory_free";
   if (!is_number(message.load(), 1e6)) return "load";
-  if (!is_name(message.confinement())) return "confinement";
-  return nullptr;
+  if (message.membership().size() > kChainBytesMax) return "membership";
+  return is_name(message.confinement()) ? nullptr : "confinement";
 }
 
 Wrong check(const proto::LeaseRequest& message) {

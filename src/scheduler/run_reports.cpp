@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kKindLengthMax = 32;
 constexpr std::size_t kNoteLengthMax = 500;
+constexpr std::uint64_t kEventsRecordedMax = 50'000;  // of one worker: a node may lie, and disks are finite
 
 // The kind under which a worker's message is recorded: its own word, if that is one, and none of ours.
 std::string kind_of(const nlohmann::json& said) {
@@ -124,8 +125,7 @@ std::map<PeerId, std::vector<Renewal>> RunState::renewals() const {
   if (is_over(phase_)) return renewals;
   for (std::uint32_t worker = 0; worker < slots_.size(); ++worker) {
     const Slot& slot = slots_[worker];
-    if (slot.state == SlotState::Starting || slot.state == SlotState::Running ||
-        slot.state == SlotState::Stopping) {
+    if (lives(slot.state) || slot.state == SlotState::Stopping) {
       renewals[slot.node].push_back({worker, slot.epoch, slot.events_seen, known_of(slot.state)});
     }
   }
@@ -150,8 +150,7 @@ void RunState::renewed(Clock::TimePoint now, const PeerId& node, const std::vect
 
 void RunState::report(Clock::TimePoint now, const PeerId& node, const WorkerReport& report) {
   Slot& slot = slots_[report.worker];
-  const bool live = slot.state == SlotState::Starting || slot.state == SlotState::Running ||
-                    slot.state == SlotState::Stopping;
+  const bool live = lives(slot.state) || slot.state == SlotState::Stopping;
   if (!live || slot.node != node) return;
   if (report.status != WorkerReport::Status::Live) {
     if (report.epoch != slot.epoch) return;  // the answer to an older question
@@ -208,6 +207,11 @@ void RunState::worker_said(std::uint32_t worker, const WorkerReport& report) {
     if (!said.is_object()) continue;
     std::string kind = kind_of(said);
     if (kind == "metrics") slot.metrics = said;
+    if (slot.events_recorded++ >= kEventsRecordedMax) continue;
+    if (slot.events_recorded == kEventsRecordedMax) {
+      note("note", slot.node, static_cast<int>(worker),
+           "no more events of this worker are recorded: it said too much");
+    }
     note(std::move(kind), slot.node, static_cast<int>(worker), text_of(said), said);
   }
   slot.events_seen = report.next_event;
@@ -309,8 +313,7 @@ Result<RunState> RunState::recover(RunSpec spec, RunRules rules, PeerId self, co
     slot.since = slot.not_before = now;
     // Nobody knows whether the node got our request for a lease: it answers to a renewal.
     if (slot.state == SlotState::Placing) slot.state = SlotState::Starting;
-    const bool live = slot.state == SlotState::Starting || slot.state == SlotState::Running ||
-                      slot.state == SlotState::Stopping;
+    const bool live = lives(slot.state) || slot.state == SlotState::Stopping;
     if (!live) continue;
     ++resumed;
     slot.epoch = run.next_epoch();

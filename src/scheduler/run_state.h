@@ -76,6 +76,7 @@ enum class SlotState { Waiting, Placing, Starting, Running, Stopping, Finished, 
 std::string_view name_of(RunPhase phase);
 std::string_view name_of(SlotState state);
 inline bool is_over(RunPhase phase) { return phase >= RunPhase::Finished; }
+inline bool lives(SlotState state) { return state == SlotState::Starting || state == SlotState::Running; }
 
 // How a worker's process ended, as its node reported it.
 struct WorkerExit {
@@ -112,7 +113,8 @@ struct Slot {
   std::optional<Clock::TimePoint> gone;  // when its predecessor was noticed to be gone; until it runs again
   PeerId home;                           // where it ran last
   PeerId avoid;
-  std::uint64_t events_seen = 0;     // sequence number of the last worker event of this attempt
+  std::uint64_t events_seen = 0;  // sequence number of the last worker event of this attempt
+  std::uint64_t events_recorded = 0;
   std::vector<AttemptRef> attempts;  // all of them, oldest first
   std::optional<WorkerExit> exit;    // of the last one that ended
   nlohmann::json metrics;            // the last metrics event; null if there is none

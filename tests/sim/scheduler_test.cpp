@@ -382,6 +382,21 @@ TEST(Swarm, NotesAPartOfALogThatIsOutOfReach) {
   EXPECT_EQ(page.next.attempt, 1U);
 }
 
+TEST(Swarm, SendsNoJobToANodeThatIsNotOfTheSwarm) {
+  SimSwarm swarm(3);
+  for (auto& node : swarm.nodes()) node->stop_daemon();
+  const PeerId stranger = swarm.node(2).id();
+  swarm.options.authorize = [stranger](const PeerId& node, std::string_view) -> Result<void> {
+    if (node == stranger) return Error{ErrorCode::Refused, "no proof"};
+    return {};
+  };
+  for (auto& node : swarm.nodes()) node->start_daemon();
+  const auto run = submit(swarm, sim_job(3, 3));
+  ASSERT_TRUE(swarm.run_until([&] { return all_run(swarm, run); }, 5s)) << swarm.story(run);
+  EXPECT_TRUE(swarm.node(2).alive().empty());
+  EXPECT_EQ(swarm.event(run, "offers")->data.at("refusals").at(0), "n3: it is not of our swarm: no proof");
+}
+
 // Several runs compete under loss, delays and deaths: no node ever runs more than it has, and no attempt
 // starts twice.
 TEST(SwarmProperty, NeverRunsMoreOnANodeThanItHas) {
