@@ -202,6 +202,7 @@ scheduler::HostOptions Node::host_options() {
   options.authorize = [this](const identity::PeerId& peer, std::string_view membership) {
     return authorize(peer, membership);
   };
+  options.membership = [this] { return swarm_->membership.bytes(); };
   options.initial_peers = [this] { return worker_peers(); };
   options.prepare = [this](runner::AttemptSpec& spec, const scheduler::LeaseKey&) -> Result<void> {
     if (const auto opened = sockets_->open(spec.id); !opened) return opened;
@@ -252,6 +253,9 @@ asio::awaitable<Result<void>> Node::start_workers() {
   });
   scheduler::CoordinatorOptions coordinator;
   coordinator.membership = [this] { return swarm_->membership.bytes(); };
+  coordinator.authorize = [this](const identity::PeerId& peer, std::string_view membership) {
+    return authorize(peer, membership);
+  };
   coordinator.network_up = [this] { return network_->up(); };
   coordinator_.emplace(
       executor_, clock_, *client_, *store_, key_->peer_id(), [this] { return board_->known(); },
