@@ -19,19 +19,19 @@ void BeamSearch::add(std::span<const Node> nodes) {
   }
 }
 
-const BeamSearch::Candidate* BeamSearch::first_unasked() const {
+const BeamSearch::Candidate* BeamSearch::first_unasked(std::size_t width) const {
   if (asked_ >= kAskedMax) return nullptr;
   std::size_t in_beam = 0;
   for (const auto& [distance, candidate] : candidates_) {
-    if (in_beam == width_) return nullptr;
+    if (in_beam == width) return nullptr;
     if (candidate.state == State::Known) return &candidate;
     in_beam += candidate.state != State::Failed;
   }
   return nullptr;
 }
 
-std::optional<Node> BeamSearch::next() {
-  const Candidate* found = first_unasked();
+std::optional<Node> BeamSearch::next(std::size_t width) {
+  const Candidate* found = first_unasked(width);
   if (found == nullptr) return std::nullopt;
   candidate(found->node.id)->state = State::Asking;
   ++asked_;
@@ -56,7 +56,23 @@ void BeamSearch::failed(const DhtId& id) {
   --asking_;
 }
 
-bool BeamSearch::exhausted() const { return asking_ == 0 && first_unasked() == nullptr; }
+bool BeamSearch::exhausted() const { return asking_ == 0 && first_unasked(width_) == nullptr; }
+
+bool BeamSearch::settled(std::size_t width) const {
+  std::size_t in_beam = 0;
+  for (const auto& [distance, candidate] : candidates_) {
+    if (in_beam == width) break;
+    if (candidate.state == State::Known || candidate.state == State::Asking) return false;
+    in_beam += candidate.state == State::Answered;
+  }
+  return true;
+}
+
+std::size_t BeamSearch::nearer_than(const DhtId& id) const {
+  const auto end = candidates_.lower_bound(id.distance_to(target_));
+  return static_cast<std::size_t>(std::count_if(
+      candidates_.begin(), end, [](const auto& entry) { return entry.second.state != State::Failed; }));
+}
 
 bool BeamSearch::all_answered() const {
   return std::ranges::all_of(candidates_,

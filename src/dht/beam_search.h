@@ -26,8 +26,10 @@ class BeamSearch {
   // Nodes somebody told us about.
   void add(std::span<const Node> nodes);
 
-  // The nearest node in the beam that was not asked; it counts as being asked from now on.
-  std::optional<Node> next();
+  // The nearest node that was not asked, of the first `width` of the beam; it counts as being asked from now
+  // on.
+  std::optional<Node> next() { return next(width_); }
+  std::optional<Node> next(std::size_t width);
 
   // Ends the asking of a node that next() returned.
   void answered(const DhtId& id, std::span<const Node> neighbours);
@@ -35,6 +37,12 @@ class BeamSearch {
 
   // Nobody in the beam is left to ask, and nobody is being asked.
   bool exhausted() const;
+
+  // The first `width` nodes of the beam, or all if there are fewer, have answered.
+  bool settled(std::size_t width) const;
+
+  // How many nodes that have not failed are nearer than `id`.
+  std::size_t nearer_than(const DhtId& id) const;
 
   // The nearest nodes that have not failed, nearest first, asked or not.
   std::vector<Node> nearest(std::size_t count) const;
@@ -56,7 +64,7 @@ class BeamSearch {
   };
 
   Candidate* candidate(const DhtId& id);
-  const Candidate* first_unasked() const;
+  const Candidate* first_unasked(std::size_t width) const;
 
   DhtId target_;
   DhtId self_;

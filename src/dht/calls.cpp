@@ -42,6 +42,7 @@ Calls::Calls(asio::any_io_executor executor, Clock& clock, p2p::Network& network
       state_(state),
       heard_(std::move(heard)),
       blacklist_(options.blacklist_time, options.blacklist_backoff),
+      lines_(executor, clock, network),
       landed_(executor),
       tasks_(executor) {}
 
@@ -200,7 +201,10 @@ asio::awaitable<Result<Bytes>> Calls::call(PeerId peer, std::string_view handle,
     }
   } const flight(*this);
   ++sent_;
-  auto reply = co_await network_.call(peer, std::string(handle), std::move(request), deadline);
+  // A ping shows that a peer can be reached in the way that stock nodes use, so it never takes a line.
+  auto reply = handle == kPing
+                   ? co_await network_.call(peer, std::string(handle), std::move(request), deadline)
+                   : co_await lines_.call(peer, handle, std::move(request), deadline);
   if (!reply) ++failed_;
   co_return reply;
 }
@@ -219,6 +223,7 @@ void Calls::forget_if_idle(const PeerId& peer) {
 
 asio::awaitable<void> Calls::close() {
   closed_ = true;
+  co_await lines_.close();
   co_await tasks_.close();
   outboxes_.clear();
 }

@@ -24,6 +24,7 @@
 #include "base/notification.h"
 #include "base/task_group.h"
 #include "dht/blacklist.h"
+#include "dht/lines.h"
 #include "dht/messages.h"
 #include "dht/node_state.h"
 #include "dht/options.h"
@@ -96,6 +97,7 @@ class Calls {
   asio::awaitable<void> close();
   bool closed() const { return closed_; }
 
+  std::size_t lines() const { return lines_.open(); }
   std::uint64_t sent() const { return sent_; }
   std::uint64_t failed() const { return failed_; }
 
@@ -135,6 +137,7 @@ class Calls {
   NodeState& state_;
   Heard heard_;
   Blacklist blacklist_;
+  Lines lines_;
   std::unordered_map<PeerId, Outbox> outboxes_;
   std::size_t in_flight_ = 0;
   Notification landed_;

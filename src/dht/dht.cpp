@@ -10,6 +10,8 @@ namespace hivemetal::dht {
 namespace {
 
 constexpr std::size_t kItemsPerTurn = 64;  // stored or handed over before others get their turn
+constexpr std::size_t kLinePeersMax = 256;
+constexpr std::size_t kLinesPerPeer = 2;
 
 }  // namespace
 
@@ -37,6 +39,7 @@ asio::awaitable<Result<void>> Dht::start(std::vector<p2p::Multiaddr> initial_pee
   if (!options_.client_mode) {
     if (const auto served = co_await serve(); !served) co_return served.error().within("serve the DHT");
   }
+  state_.peer = network_.self();
   if (initial_peers.empty()) co_return Result<void>();
   co_return co_await join(std::move(initial_peers));
 }
@@ -51,14 +54,19 @@ asio::awaitable<Result<void>> Dht::serve() {
     return on_store(std::move(peer), std::move(request));
   });
   if (!store) co_return store;
-  co_return co_await network_.serve(std::string(kFind), [this](PeerId peer, Bytes request) {
+  const auto find = co_await network_.serve(std::string(kFind), [this](PeerId peer, Bytes request) {
     return on_find(std::move(peer), std::move(request));
   });
+  if (!find) co_return find;
+  co_return co_await network_.serve_stream(
+      std::string(kLineProtocol),
+      [this](std::unique_ptr<p2p::Stream> stream) { return on_line(std::move(stream)); });
 }
 
 asio::awaitable<void> Dht::stop() {
   if (std::exchange(serving_, false)) {
-    for (const auto handle : {kPing, kStore, kFind}) co_await network_.stop_serving(std::string(handle));
+    for (const auto handle : {kPing, kStore, kFind, kLineProtocol})
+      co_await network_.stop_serving(std::string(handle));
   }
   co_await calls_.close();
   co_await tasks_.close();
@@ -73,6 +81,7 @@ DhtStats Dht::stats() const {
           .requests_sent = calls_.sent(),
           .requests_failed = calls_.failed(),
           .requests_served = served_,
+          .lines = calls_.lines(),
           .clock_offset_s = clock_offset_s_};
 }
 
@@ -115,6 +124,28 @@ asio::awaitable<Result<Bytes>> Dht::on_find(PeerId peer, Bytes request) {
   if (!find) co_return find.error();
   if (find->sender) heard_of(peer, find->sender, true);
   co_return encode(responder_.find(*find, clock_.unix_time()));
+}
+
+asio::awaitable<void> Dht::on_line(std::unique_ptr<p2p::Stream> stream) {
+  const PeerId peer = stream->peer();
+  const auto others = lines_served_.find(peer);
+  const bool too_many =
+      others == lines_served_.end() ? lines_served_.size() >= kLinePeersMax : others->second >= kLinesPerPeer;
+  if (too_many) co_return;  // the peer's calls stay unary
+  struct Served {
+    std::map<PeerId, std::size_t>& lines;
+    const PeerId& peer;
+    Served(std::map<PeerId, std::size_t>& lines, const PeerId& peer) : lines(lines), peer(peer) {
+      ++lines[peer];
+    }
+    ~Served() {
+      if (--lines[peer] == 0) lines.erase(peer);
+    }
+  } const served(lines_served_, peer);
+  co_await serve_line(std::move(stream), [this](PeerId from, std::string_view handle, Bytes request) {
+    return handle == kStore ? on_store(std::move(from), std::move(request))
+                            : on_find(std::move(from), std::move(request));
+  });
 }
 
 // ---- the routing table

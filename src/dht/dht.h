@@ -8,11 +8,12 @@
 //
 //      Dht ── what callers see: store, get, caching
 //       ├─ Lookup ── one walk towards a key (beam_search.h decides, calls.h asks)
-//       ├─ Calls ── outgoing requests, several keys in one
+//       ├─ Calls ── outgoing requests, several keys in one; to our own kind over Lines
 //       ├─ Responder ── answers to other nodes
 //       └─ NodeState ── routing table, storage, cache, validators
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -71,6 +72,7 @@ struct DhtStats {
   std::uint64_t requests_sent = 0;
   std::uint64_t requests_failed = 0;
   std::uint64_t requests_served = 0;
+  std::size_t lines = 0;                 // streams to our own kind, see lines.h
   std::optional<double> clock_offset_s;  // our clock less that of the peers we joined through
 };
 
@@ -113,7 +115,8 @@ class Dht {
   asio::awaitable<std::vector<Result<std::optional<Found>>>> get_many(std::vector<wire::Value> keys,
                                                                       bool latest);
 
-  // Before start(). A node with validators drops what they reject, from whomever it comes.
+  // Before start(), and one of each kind: a record signed twice is refused. A node with validators drops what
+  // they reject, from whomever it comes.
   void add_validator(std::unique_ptr<RecordValidator> validator);
 
   DhtStats stats() const;
@@ -129,6 +132,7 @@ class Dht {
   asio::awaitable<Result<Bytes>> on_ping(PeerId peer, Bytes request);
   asio::awaitable<Result<Bytes>> on_store(PeerId peer, Bytes request);
   asio::awaitable<Result<Bytes>> on_find(PeerId peer, Bytes request);
+  asio::awaitable<void> on_line(std::unique_ptr<p2p::Stream> stream);
 
   // Keeps the routing table: `peer` was heard of, or did not answer.
   void heard_of(const PeerId& peer, std::optional<DhtId> id, bool answered);
@@ -136,9 +140,10 @@ class Dht {
   asio::awaitable<void> hand_over(Node node);
 
   Result<StoreItem> prepare(const Put& put) const;
+  bool later_is_known(const StoreItem& item);
   bool store_here(const StoreItem& item);
   static void advance(const std::shared_ptr<Placement>& placement);
-  static asio::awaitable<Result<bool>> wait(std::shared_ptr<Placement> placement, Clock::TimePoint deadline);
+  static asio::awaitable<Result<bool>> wait(std::shared_ptr<Placement> placement);
   void cache_stored(const StoreItem& item, bool accepted);
 
   std::optional<Item> own_item(const DhtId& key, bool with_cache);
@@ -161,6 +166,7 @@ class Dht {
   Calls calls_;
   bool serving_ = false;
   std::uint64_t served_ = 0;
+  std::map<PeerId, std::size_t> lines_served_;
   std::optional<double> clock_offset_s_;
   std::optional<Clock::TimePoint> swarm_seen_;  // when a search last met everybody
   std::set<DhtId> refreshing_;                  // keys in the cache that will be searched again

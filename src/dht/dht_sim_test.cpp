@@ -201,9 +201,46 @@ TEST_F(Swarm, HandsRecordsOverToANearerNewcomer) {
 TEST_F(Swarm, StoresWithoutSearchingInASwarmItHasJustSeen) {
   const auto nodes = join_many(8);
   ASSERT_TRUE(get(nodes[0], "nothing") == std::nullopt);
-  const auto before = net.traffic_of(sim_peer_id(nodes[0])).calls;
+  const auto before = dht(nodes[0]).stats().requests_sent;
   ASSERT_TRUE(*store(nodes[0], "k", 1));
-  EXPECT_LE(net.traffic_of(sim_peer_id(nodes[0])).calls - before, 5U);
+  EXPECT_LE(dht(nodes[0]).stats().requests_sent - before, 5U);
+}
+
+TEST_F(Swarm, CallsItsOwnKindOverALineAndGoesOnWithoutIt) {
+  const auto nodes = join_many(3);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(*store(nodes[0], i, i));
+  clock.run_for(1s);
+  EXPECT_EQ(dht(nodes[0]).stats().lines, 2U);
+  const auto calls = net.traffic_of(sim_peer_id(nodes[0])).calls;
+  ASSERT_TRUE(*store(nodes[0], "over the lines", 1));
+  EXPECT_EQ(net.traffic_of(sim_peer_id(nodes[0])).calls, calls);
+
+  net.kill(sim_peer_id(nodes[1]));
+  clock.run_for(100ms);
+  EXPECT_EQ(dht(nodes[0]).stats().lines, 1U);
+  ASSERT_TRUE(*store(nodes[0], "to the other one", 1));
+  net.revive(sim_peer_id(nodes[1]));
+  EXPECT_TRUE(get(nodes[2], "to the other one"));
+}
+
+TEST_F(Swarm, SpeaksOnlyTheStockProtocolToWhoHasNoOther) {
+  const auto nodes = join_many(2);
+  clock.run(peers.at(nodes[1])->network.stop_serving(std::string(kLineProtocol)));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(*store(nodes[0], i, i));
+  EXPECT_EQ(dht(nodes[0]).stats().lines, 0U);
+  EXPECT_EQ(dht(nodes[1]).stats().stored_entries, 5U);
+  EXPECT_LE(net.traffic_of(sim_peer_id(nodes[0])).streams, 1U) << "asked once, not for each call";
+}
+
+TEST_F(Swarm, AsksFartherNodesOnlyIfTheNearestDiffer) {
+  const auto nodes = join_many(10);
+  ASSERT_TRUE(*store(nodes[0], "k", 1));
+  const auto asked = [&](std::uint32_t reader) {
+    const auto before = dht(reader).stats().requests_sent;
+    EXPECT_EQ(get(reader, "k")->regular->value, 1);
+    return dht(reader).stats().requests_sent - before;
+  };
+  for (const auto node : nodes) EXPECT_LE(asked(node), 4U);
 }
 
 TEST_F(Swarm, SendsManyKeysInFewRequests) {
@@ -214,11 +251,12 @@ TEST_F(Swarm, SendsManyKeysInFewRequests) {
     puts.push_back({i, {}, i * i, clock.unix_time() + 600});
     keys.push_back(i);
   }
-  const auto before = net.traffic().calls;
+  const auto before = dht(nodes[2]).stats().requests_sent + dht(nodes[5]).stats().requests_sent;
   for (const auto& stored : clock.run(dht(nodes[2]).store_many(puts))) ASSERT_TRUE(*stored);
   const auto found = clock.run(dht(nodes[5]).get_many(keys, true));
   for (int i = 0; i < 64; ++i) EXPECT_EQ((*found[i])->regular->value, i * i);
-  EXPECT_LE(net.traffic().calls - before, 200U) << "64 stores and 64 gets, one by one, are over 700";
+  EXPECT_LE(dht(nodes[2]).stats().requests_sent + dht(nodes[5]).stats().requests_sent - before, 130U)
+      << "64 stores and 64 gets, one by one, are over 400";
 }
 
 TEST_F(Swarm, KeepsSignedRecordsFromTamperingAndWrongShapes) {

@@ -36,8 +36,14 @@ asio::awaitable<std::vector<Result<std::optional<Found>>>> Dht::get_many(std::ve
     Get get{DhtId::of_key(key), {}, {}};
     get.own = own_item(get.key, true);
     if (latest || !get.own) {
-      const auto sufficient = latest ? std::nullopt : std::optional(clock_.unix_time());
-      get.lookup = start_lookup(get.key, {.values = true, .sufficient = sufficient});
+      Lookup::Goal goal;
+      if (latest) {
+        goal.quorum = options_.read_quorum;
+        if (!options_.client_mode) goal.self = state_.id;
+      } else {
+        goal.sufficient = clock_.unix_time();
+      }
+      get.lookup = start_lookup(get.key, goal);
     } else {
       refresh_before_expiry(get.key, get.own->expiration);
     }
@@ -75,14 +81,17 @@ std::shared_ptr<Lookup> Dht::start_lookup(const DhtId& key, Lookup::Goal goal) {
   BeamSearch search(key, state_.id, state_.peer, options_.bucket_size);
   auto nodes = state_.table.nearest(key, options_.bucket_size);
   search.add(nodes);
-  auto lookup =
-      std::make_shared<Lookup>(executor_, clock_, calls_, std::move(search), options_.asked_at_once, goal);
+  auto lookup = std::make_shared<Lookup>(executor_, clock_, calls_, std::move(search), options_.asked_at_once,
+                                         goal, clock_.now() + options_.search_timeout);
+  if (goal.self) {
+    if (const auto own = own_item(key, true)) lookup->add_own(*own);
+  }
   Lookup::start(lookup);
   return lookup;
 }
 
 asio::awaitable<void> Dht::finish_lookup(std::shared_ptr<Lookup> lookup) {
-  co_await Lookup::wait(lookup, clock_.now() + options_.search_timeout);
+  co_await Lookup::wait(lookup);
   const bool all = lookup->saw_everybody() && lookup->search().asked() > 0;
   if (all && lookup->search().asked() < options_.bucket_size) swarm_seen_ = clock_.now();
 }
@@ -128,7 +137,7 @@ void Dht::refresh_at(const DhtId& key, double time) {
 asio::awaitable<void> Dht::refresh(DhtId key, Clock::TimePoint time) {
   co_await clock_.sleep_until(time);
   refreshing_.erase(key);
-  const auto lookup = start_lookup(key, {.values = true, .sufficient = {}});
+  const auto lookup = start_lookup(key, {});
   co_await finish_lookup(lookup);
   if (lookup->best()) state_.cache.merge(key, *lookup->best(), clock_.unix_time());
 }

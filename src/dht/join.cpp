@@ -61,7 +61,7 @@ asio::awaitable<Result<void>> Dht::join(std::vector<p2p::Multiaddr> initial_peer
   (void)co_await with_deadline(clock_, clock_.now() + options_.rpc_timeout, wait_for(welcome, all, all));
   if (const auto judged = judge(*welcome); !judged) co_return judged;
 
-  const auto lookup = start_lookup(state_.id, {.values = false, .sufficient = {}});
+  const auto lookup = start_lookup(state_.id, Lookup::nodes_only());
   co_await finish_lookup(lookup);
   co_return Result<void>();
 }

@@ -1,4 +1,9 @@
 // One walk towards a key: asks the nodes that BeamSearch picks, several at once, and merges what they hold.
+//
+// Who wants the latest record need not always ask the whole beam. Records are stored at the nearest nodes (5
+// by default), so if the `quorum` nearest ones (3, ourselves counted where we are one of them) answer with
+// the very same record, that is it. If they differ, or hold nothing, or the beam shifts, the walk goes on to
+// the beam's end.
 #pragma once
 
 #include <cstddef>
@@ -25,19 +30,28 @@ class Lookup {
   struct Goal {
     bool values = true;                // false: only the nodes matter
     std::optional<double> sufficient;  // stop at an item that expires then or later
+    std::size_t quorum = 0;            // stop when so many nearest nodes agree; 0: never
+    std::optional<DhtId> self;         // counts towards the quorum with what add_own() said
   };
 
-  Lookup(asio::any_io_executor executor, Clock& clock, Calls& calls, BeamSearch search,
-         std::size_t asked_at_once, Goal goal);
+  static Goal nodes_only() {
+    Goal goal;
+    goal.values = false;
+    return goal;
+  }
 
-  // What we hold ourselves.
+  Lookup(asio::any_io_executor executor, Clock& clock, Calls& calls, BeamSearch search,
+         std::size_t asked_at_once, Goal goal, Clock::TimePoint deadline);
+
+  // What we answer to others about this key; before start().
   void add_own(const Item& item);
 
   // Begins to ask, on behalf of `lookup`; it lives on while requests are on their way.
   static void start(const std::shared_ptr<Lookup>& lookup) { advance(lookup); }
 
-  // Returns when the walk is over, or at `deadline` with what has been found until then.
-  static asio::awaitable<void> wait(std::shared_ptr<Lookup> lookup, Clock::TimePoint deadline);
+  // Returns when the walk is over. It ends with what it has found by `deadline`, looked at whenever an answer
+  // comes: each request has a deadline of its own, so the walk is at most one of these late.
+  static asio::awaitable<void> wait(std::shared_ptr<Lookup> lookup);
 
   bool finished() const { return finished_; }
   bool cancelled() const { return cancelled_; }
@@ -53,15 +67,20 @@ class Lookup {
   bool saw_everybody() const;
 
  private:
-  // How complete a node's own copy is.
+  // A fingerprint of what a node holds: the same for the same record, or dictionary with the same entries.
   struct Copy {
     double expiration;
-    std::size_t entries;
+    std::size_t digest;
+
+    friend bool operator==(const Copy&, const Copy&) = default;
   };
+  static Copy copy_of(const std::optional<Item>& item);
 
   static void advance(const std::shared_ptr<Lookup>& lookup);
   void take(const Node& node, Result<FindAnswer> answer);
   bool satisfied() const;
+  std::size_t nearest_others() const;
+  bool quorum_agrees() const;
   void finish();
 
   Clock& clock_;
@@ -69,8 +88,11 @@ class Lookup {
   BeamSearch search_;
   std::size_t asked_at_once_;
   Goal goal_;
+  Clock::TimePoint deadline_;
   std::optional<Item> best_;
-  std::unordered_map<PeerId, Copy> copies_;  // of nodes that answered; 0 entries: it holds nothing
+  std::unordered_map<PeerId, Copy> copies_;  // of nodes that answered
+  Copy own_copy_{};
+  bool in_quorum_ = false;  // asking no more than the quorum so far
   bool finished_ = false;
   bool cancelled_ = false;
   Notification done_;

@@ -1,6 +1,7 @@
 #include "dht/messages.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -72,17 +73,51 @@ Result<Bytes> canonical_subkey(std::string_view tag) {
   return wire::encode(*value);
 }
 
-Bytes encode_dictionary(const EntryList& entries, double latest) {
-  wire::Array items;
-  items.reserve(entries.size());
-  for (const auto& [subkey, entry] : entries) {
-    // What is stored came through canonical_subkey(), so it decodes.
-    auto key = wire::decode(subkey);
-    items.push_back(
-        wire::Array{key ? std::move(*key) : wire::Value(), wire::Value::bin(entry.value), entry.expiration});
+namespace {
+
+void append_big_endian(Bytes& out, std::uint64_t number, unsigned bytes) {
+  for (unsigned left = bytes; left > 0; --left) out += static_cast<char>(number >> (8 * (left - 1)));
+}
+
+void append_float(Bytes& out, double number) {
+  out += '\xcb';
+  append_big_endian(out, std::bit_cast<std::uint64_t>(number), 8);
+}
+
+void append_bin(Bytes& out, std::string_view bytes) {
+  const unsigned width = bytes.size() < 0x100 ? 0 : bytes.size() < 0x10000 ? 1 : 2;
+  out += static_cast<char>(0xc4 + width);
+  append_big_endian(out, bytes.size(), 1U << width);
+  out += bytes;
+}
+
+void append_array_head(Bytes& out, std::size_t size) {
+  if (size < 16) {
+    out += static_cast<char>(0x90 + size);
+    return;
   }
-  const wire::Array parts{std::numeric_limits<double>::infinity(), latest, std::move(items)};
-  return wire::encode(wire::Ext{kDictionaryCode, wire::encode(parts)});
+  const bool wide = size >= 0x10000;
+  out += wide ? '\xdd' : '\xdc';
+  append_big_endian(out, size, wide ? 4 : 2);
+}
+
+}  // namespace
+
+// Written without the detour through wire::Value: sub-keys are MessagePack already, and every find of a
+// dictionary comes through here.
+Bytes encode_dictionary(const EntryList& entries, double latest) {
+  Bytes payload;
+  append_array_head(payload, 3);
+  append_float(payload, std::numeric_limits<double>::infinity());
+  append_float(payload, latest);
+  append_array_head(payload, entries.size());
+  for (const auto& [subkey, entry] : entries) {
+    append_array_head(payload, 3);
+    payload += subkey;
+    append_bin(payload, entry.value);
+    append_float(payload, entry.expiration);
+  }
+  return wire::encode(wire::Ext{kDictionaryCode, std::move(payload)});
 }
 
 Result<SentDictionary> decode_dictionary(std::string_view bytes) {

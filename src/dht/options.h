@@ -25,10 +25,11 @@ struct DhtOptions {
   double clock_offset_s_max = 3;                            // more than this and we refuse to join
 
   std::size_t requests_max = 64;          // outgoing at any time
-  std::size_t requests_per_peer = 2;      // of one kind; what comes on top shares a request
+  std::size_t requests_per_peer = 1;      // of one kind; what comes on top shares a request
   std::size_t keys_per_request = 16;      // in one rpc_find
   std::size_t store_bytes_max = 1 << 20;  // in one rpc_store of several records
-  std::size_t asked_at_once = 8;          // nodes, per search
+  std::size_t read_quorum = 3;    // nearest nodes that must agree on the latest record; 0: ask them all
+  std::size_t asked_at_once = 8;  // nodes, per search
 
   Clock::Duration blacklist_time = std::chrono::seconds(5);  // after a first failure; 0 switches it off
   double blacklist_backoff = 2;

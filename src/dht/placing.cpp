@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/deadline.h"
 #include "dht/dht.h"
 
 namespace hivemetal::dht {
@@ -15,11 +14,16 @@ constexpr std::size_t kRecordBytesMax = 3'900'000;  // key, tag and frame still 
 
 struct Dht::Placement {
   Placement(Dht& dht, StoreItem item, std::vector<Node> candidates)
-      : dht(dht), item(std::move(item)), candidates(std::move(candidates)), changed(dht.executor_) {}
+      : dht(dht),
+        item(std::move(item)),
+        candidates(std::move(candidates)),
+        deadline(dht.clock_.now() + dht.options_.search_timeout),
+        changed(dht.executor_) {}
 
   Dht& dht;
   StoreItem item;
   std::vector<Node> candidates;  // nearest first, ourselves among them
+  Clock::TimePoint deadline;     // asks nobody after it
   std::size_t next = 0;
   std::size_t pending = 0;
   std::size_t answered = 0;
@@ -41,16 +45,16 @@ asio::awaitable<std::vector<Result<bool>>> Dht::store_many(std::vector<Put> puts
   std::map<DhtId, std::shared_ptr<Lookup>> lookups;
   for (const Put& put : puts) {
     items.push_back(prepare(put));
-    if (!items.back() || swarm_is_known()) continue;
+    if (!items.back() || later_is_known(*items.back()) || swarm_is_known()) continue;
     auto& lookup = lookups[items.back()->key];
-    if (!lookup) lookup = start_lookup(items.back()->key, {.values = false, .sufficient = {}});
+    if (!lookup) lookup = start_lookup(items.back()->key, Lookup::nodes_only());
   }
   for (const auto& [key, lookup] : lookups) co_await finish_lookup(lookup);
 
   std::vector<std::shared_ptr<Placement>> placements;
   for (const auto& item : items) {
     placements.push_back(nullptr);
-    if (!item) continue;
+    if (!item || later_is_known(*item)) continue;
     const auto lookup = lookups.find(item->key);
     auto nodes = lookup == lookups.end() ? state_.table.nearest(item->key, options_.bucket_size)
                                          : lookup->second->search().nearest(options_.bucket_size);
@@ -65,12 +69,13 @@ asio::awaitable<std::vector<Result<bool>>> Dht::store_many(std::vector<Put> puts
   }
 
   std::vector<Result<bool>> results;
-  const auto deadline = clock_.now() + options_.search_timeout;
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (!items[i]) {
       results.push_back(items[i].error());
+    } else if (!placements[i]) {
+      results.push_back(false);
     } else {
-      results.push_back(co_await wait(placements[i], deadline));
+      results.push_back(co_await wait(placements[i]));
       if (results.back() && options_.cache_on_store) cache_stored(*items[i], *results.back());
     }
   }
@@ -108,6 +113,7 @@ void Dht::advance(const std::shared_ptr<Placement>& placement) {
   Placement& self = *placement;
   if (self.finished) return;
   Dht& dht = self.dht;
+  if (dht.clock_.now() >= self.deadline) self.next = self.candidates.size();
   while (self.answered + self.pending < dht.options_.replicas && self.next < self.candidates.size()) {
     const Node& node = self.candidates[self.next++];
     if (node.id == dht.state_.id) {
@@ -132,24 +138,23 @@ void Dht::advance(const std::shared_ptr<Placement>& placement) {
   self.changed.notify_all();
 }
 
-namespace {
-
-template <class Placement>
-asio::awaitable<Result<void>> until_finished(std::shared_ptr<Placement> placement) {
+asio::awaitable<Result<bool>> Dht::wait(std::shared_ptr<Placement> placement) {
   while (!placement->finished) co_await placement->changed.wait();
-  co_return Result<void>();
-}
-
-}  // namespace
-
-asio::awaitable<Result<bool>> Dht::wait(std::shared_ptr<Placement> placement, Clock::TimePoint deadline) {
-  if (!placement->finished) {
-    (void)co_await with_deadline(placement->dht.clock_, deadline, until_finished(placement));
-  }
   if (placement->answered > 0) co_return placement->accepted * 2 > placement->answered;
   if (placement->error && placement->error->code == ErrorCode::Cancelled) co_return *placement->error;
   const std::string why = placement->error ? placement->error->message : "we know none";
   co_return Error{ErrorCode::Unavailable, "no node took the record: " + why};
+}
+
+// A stock node that refuses a record drops the later one it holds when the refused one's time is over. So
+// what is known to be refused is not sent.
+bool Dht::later_is_known(const StoreItem& item) {
+  const auto own = own_item(item.key, true);
+  if (!own) return false;
+  const Dictionary* dictionary = item.tag == kRegularTag ? nullptr : own->dictionary();
+  if (dictionary == nullptr) return own->expiration > item.expiration;
+  const auto entry = dictionary->entries.find(item.tag);
+  return entry != dictionary->entries.end() && entry->second.expiration > item.expiration;
 }
 
 bool Dht::store_here(const StoreItem& item) {
