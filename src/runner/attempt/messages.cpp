@@ -31,6 +31,12 @@ class Fields {
     take(name, value);
   }
 
+  void require_version() {
+    std::uint64_t version = 0;
+    require("v", version);
+    if (version != 1) fail("version " + std::to_string(version) + " is not ours");
+  }
+
   void fail(std::string problem) {
     if (problem_.empty()) problem_ = std::move(problem);
   }
@@ -296,6 +302,7 @@ Result<ExitRecord> decode_exit_record(std::string_view text) {
   const Json json = parse(text);
   Fields fields(json);
   ExitRecord exit;
+  fields.require_version();
   take_exit(fields, exit);
   return fields.result(std::move(exit), "exit record");
 }
@@ -322,9 +329,7 @@ Result<AttemptRecord> decode_attempt_record(std::string_view text) {
   const Json json = parse(text);
   Fields fields(json);
   AttemptRecord record;
-  std::uint64_t version = 0;
-  fields.require("v", version);
-  if (version != 1) fields.fail("version " + std::to_string(version) + " is not ours");
+  fields.require_version();
   fields.require("attempt", record.attempt);
   take_named(fields, "state", kStates, record.state);
   fields.require("boot_id", record.boot_id);

@@ -1,11 +1,13 @@
 #include "runner/attempt/processes.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <dirent.h>
 #include <set>
 #include <signal.h>
 #include <string>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "runner/attempt/files.h"
@@ -36,6 +38,30 @@ std::optional<Number> number(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
   return value;
+}
+
+std::vector<pid_t> all_pids() {
+  std::vector<pid_t> pids;
+  DIR* folder = ::opendir("/proc");
+  if (folder == nullptr) return pids;
+  while (const dirent* entry = ::readdir(folder)) {
+    if (const auto pid = number<pid_t>(std::string_view(entry->d_name))) pids.push_back(*pid);
+  }
+  ::closedir(folder);
+  return pids;
+}
+
+// Real, effective, saved, of the file system.
+std::vector<uid_t> uids_of(pid_t pid) {
+  std::vector<uid_t> uids;
+  const auto status = read_file(proc(pid, "status"));
+  const std::size_t line = status ? status->find("\nUid:") : std::string::npos;
+  if (line == std::string::npos) return uids;
+  const std::string_view ids = std::string_view(*status).substr(line + 5);
+  for (int i = 0; i < 4; ++i) {
+    if (const auto uid = number<uid_t>(word(ids, i))) uids.push_back(*uid);
+  }
+  return uids;
 }
 
 }  // namespace
@@ -69,35 +95,32 @@ bool is_alive(const ProcessId& id) {
 
 std::vector<ProcessStat> all_processes() {
   std::vector<ProcessStat> found;
-  DIR* folder = ::opendir("/proc");
-  if (folder == nullptr) return found;
-  while (const dirent* entry = ::readdir(folder)) {
-    const auto pid = number<pid_t>(std::string_view(entry->d_name));
-    if (!pid) continue;
-    if (auto stat = stat_of(*pid)) found.push_back(*stat);
+  for (const pid_t pid : all_pids()) {
+    if (auto stat = stat_of(pid)) found.push_back(*stat);
   }
-  ::closedir(folder);
   return found;
 }
 
 bool has_uid(pid_t pid, uid_t uid) {
-  const auto status = read_file(proc(pid, "status"));
-  if (!status) return false;
-  const std::size_t line = status->find("\nUid:");
-  if (line == std::string::npos) return false;
-  const std::string_view ids = std::string_view(*status).substr(line + 5);
-  for (int i = 0; i < 4; ++i) {
-    if (number<uid_t>(word(ids, i)) == uid) return true;
-  }
-  return false;
+  const auto uids = uids_of(pid);
+  return std::find(uids.begin(), uids.end(), uid) != uids.end();
 }
 
 std::vector<ProcessStat> processes_of_uid(uid_t uid) {
   std::vector<ProcessStat> found;
-  for (const ProcessStat& process : all_processes()) {
-    if (process.state != 'Z' && has_uid(process.id.pid, uid)) found.push_back(process);
+  if (!is_uid_in_use(uid)) return found;
+  for (const pid_t pid : all_pids()) {
+    if (!has_uid(pid, uid)) continue;
+    const auto stat = stat_of(pid);
+    if (stat && stat->state != 'Z') found.push_back(*stat);
   }
   return found;
+}
+
+bool is_uid_in_use(uid_t uid) {
+  errno = 0;
+  ::getpriority(PRIO_USER, uid);
+  return errno != ESRCH;
 }
 
 std::vector<ProcessStat> descendants_of(pid_t root, const std::vector<ProcessStat>& all) {

@@ -45,6 +45,10 @@ bool has_uid(pid_t pid, uid_t uid);
 // No zombies.
 std::vector<ProcessStat> processes_of_uid(uid_t uid);
 
+// True if some process, were it a zombie, has this as its real user. Takes microseconds: the kernel keeps
+// count.
+bool is_uid_in_use(uid_t uid);
+
 // Children, their children and so on. `all` may be in any order.
 std::vector<ProcessStat> descendants_of(pid_t root, const std::vector<ProcessStat>& all);
 

@@ -10,7 +10,6 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/read_until.hpp>
-#include <boost/asio/write.hpp>
 
 #include "base/deadline.h"
 #include "base/log.h"
@@ -41,12 +40,6 @@ asio::awaitable<Result<bool>> wait_for_change(Notification& changed) {
 asio::awaitable<Result<bool>> wait_readable(asio::posix::stream_descriptor& descriptor) {
   const auto [error] = co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, use_result);
   if (error) co_return Error{ErrorCode::Cancelled, error.message()};
-  co_return true;
-}
-
-asio::awaitable<Result<bool>> write_whole(asio::local::stream_protocol::socket& socket, std::string bytes) {
-  const auto [error, size] = co_await asio::async_write(socket, asio::buffer(bytes), use_result);
-  if (error) co_return Error{ErrorCode::Unavailable, "send to the guard: " + error.message()};
   co_return true;
 }
 
@@ -184,9 +177,8 @@ asio::awaitable<void> BareMetalRunner::launch(AttemptPtr attempt, AttemptSpec sp
   }
   attempt->record = std::move(prepared->record);
   attach(*attempt, std::move(prepared->guard));
-  const std::string bytes = prepared->spec + encode(Command{Command::Kind::Go, "", -1}) + "\n";
-  const auto sent = co_await with_deadline(clock_, clock_.now() + 10s, write_whole(attempt->socket, bytes));
-  if (!sent) log::warn("runner: {}: {}", attempt->status.id, sent.error().message);  // its end says the rest
+  if (!say(*attempt, {Command::Kind::Go, "", -1}))
+    log::warn("runner: guard of {} does not listen", attempt->status.id);
   co_await watch(attempt);
 }
 
@@ -212,13 +204,15 @@ asio::awaitable<void> BareMetalRunner::listen(AttemptPtr attempt) {
       log::error("runner: guard of {}: {}", attempt->status.id, state.error().message);
       co_return;
     }
-    const bool started = !attempt->ran;
-    hear(*attempt, *state);
-    if (started && attempt->ran) {
+    // On disk before anybody hears of it: were guard and daemon to die now, the attempt has run all the same.
+    if (state->phase == GuardState::Phase::Running && !attempt->ran) {
+      attempt->record.state = AttemptRecord::State::Running;
+      attempt->record.worker = state->worker;
       co_await blocking([host = host_.get(), record = attempt->record] {
-        return static_cast<bool>(host->save(record, Durability::Cached));  // lost, the guard says it again
+        return static_cast<bool>(host->save(record, Durability::Cached));
       });
     }
+    hear(*attempt, *state);
   }
 }
 
@@ -338,6 +332,7 @@ asio::awaitable<Result<std::vector<AttemptStatus>>> BareMetalRunner::adopt() {
       known.push_back(attempt->status.id);
       attach(*attempt, std::move(found.guard));
       attempt->stop_asked = attempt->record.state == AttemptRecord::State::Stopping;
+      if (!attempt->stop_asked) attempt->record.state = AttemptRecord::State::Running;
       hear(*attempt, found.state);
       if (attempt->stop_asked) say(*attempt, {Command::Kind::Stop, attempt->record.reason, -1});
       tasks_.spawn("attempt " + attempt->status.id, watch(attempt));

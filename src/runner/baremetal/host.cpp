@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -21,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kAttemptReserve = 16 << 10;
 constexpr std::uint64_t kNodeReserve = 256 << 10;
 
 Result<void> make_folder(const fs::path& path, mode_t mode) {
@@ -42,6 +42,19 @@ Result<void> write_file(const fs::path& work, const AttemptFile& file) {
     const ssize_t size = ::write(fd.get(), rest.data(), rest.size());
     if (size < 0 && errno != EINTR) return errno_error("write", path);
     if (size > 0) rest.remove_prefix(static_cast<std::size_t>(size));
+  }
+  return {};
+}
+
+// Blocks, but not for ever: the guard reads at once or is broken.
+Result<void> send_whole(int socket, std::string_view bytes) {
+  const timeval limit{10, 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return errno_error("send the spec to", "hivemetal-guard");
+    bytes.remove_prefix(static_cast<std::size_t>(sent));
   }
   return {};
 }
@@ -218,21 +231,22 @@ Result<void> Host::prepare_into(const AttemptSpec& spec, AttemptRecord& record, 
   if (!plan.memory1.empty()) record.memory_usage = (plan.memory1 / "memory.usage_in_bytes").string();
   if (!plan.memory2.empty()) record.memory_usage = (plan.memory2 / "memory.current").string();
   record.keep = spec.keep;
-  if (auto saved = save(record); !saved) return saved;
+  // Users and cgroups do not outlive the machine, so this record need not either.
+  if (auto saved = save(record, Durability::Cached); !saved) return saved;
 
   if (auto made = make_work(spec, record); !made) return made;
   if (auto made = make_folder(folder_of(spec.id) / "log", 0700); !made) return made;
   if (auto made = make_cgroups(plan); !made) return made;
-  reserve_space(folder_of(spec.id) / "reserve", kAttemptReserve);
   const auto guard = guard_spec(spec, record, plan);
   if (!guard) return guard.error();
-  auto line = encode(*guard);
+  const auto line = encode(*guard);
   if (!line) return line.error();
-  prepared.spec = *line + "\n";
 
   auto handle = spawn_guard(record);
   if (!handle) return handle.error();
   prepared.guard = std::move(*handle);
+  // The guard gets ready while the record goes to the disk, and then waits for the word to go.
+  if (auto sent = send_whole(prepared.guard.socket.get(), *line + "\n"); !sent) return sent;
   record.state = AttemptRecord::State::Launching;
   return save(record);
 }
@@ -262,7 +276,13 @@ bool Host::clean(const AttemptRecord& record, bool guard_left_record) {
   cgroups.insert(cgroups.end(), record.cgroup1.begin(), record.cgroup1.end());
   bool gone = destroy_cgroups(cgroups);
   if (!record.uid && !guard_left_record) gone = sweep_by_environment(record.attempt) && gone;
-  if (record.uid) {
+  // A user whose program never ran has left nothing.
+  const std::string& reason = record.exit->reason;
+  const bool never_ran =
+      record.guard.pid == 0 || (guard_left_record && (reason == "LAUNCH_FAILED" || reason == "EXEC_FAILED"));
+  if (record.uid && never_ran) {
+    uids_.release(*record.uid);
+  } else if (record.uid) {
     gone = sweep_uid(*record.uid, options_.shared_folders) && gone;
     // What stays is for the node alone: the user may be somebody else's next time.
     static_cast<void>(::lchown(work_of(record.attempt).c_str(), 0, 0));

@@ -36,12 +36,11 @@ class Host {
   std::filesystem::path work_of(const AttemptId& id) const { return attempts_ / id / "work"; }
   const std::vector<std::string>& degradations() const { return degradations_; }
 
-  // Everything up to a guard that waits for its spec. On failure all is undone but the record, which says
-  // why.
+  // Everything up to a guard that waits for the word to go. On failure all is undone but the record, which
+  // says why.
   struct Prepared {
     AttemptRecord record;
     GuardHandle guard;
-    std::string spec;  // the line to send to it
   };
   Result<Prepared> prepare(const AttemptSpec& spec);
 

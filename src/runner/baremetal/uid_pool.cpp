@@ -35,7 +35,7 @@ Result<std::uint32_t> UidPool::allocate(const std::string& attempt) {
   for (std::uint64_t tried = 0; tried < size && tried < 100'000; ++tried, ++next) {
     if (next < range_.first || next > range_.last) next = range_.first;
     const auto file = folder_ / fmt::format("{}", next);
-    if (std::filesystem::exists(file) || !processes_of_uid(next).empty()) continue;
+    if (std::filesystem::exists(file) || is_uid_in_use(next)) continue;
     const auto content = fmt::format("{}\n{}\n{}\n", owner_, attempt, boot_id());
     if (auto written = replace_file(file, content, Durability::Cached); !written) return written.error();
     static_cast<void>(replace_file(next_file, fmt::format("{}", next + 1), Durability::Cached));

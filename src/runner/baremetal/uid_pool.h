@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "base/result.h"
@@ -26,8 +27,8 @@ class UidPool {
   UidPool(std::filesystem::path folder, UidRange range, std::string owner)
       : folder_(std::move(folder)), range_(range), owner_(std::move(owner)) {}
 
-  // A user that no attempt of this boot has had since the range was last gone through, and that no process
-  // has. Fails with Refused and UID_RANGE_EXHAUSTED.
+  // The least recently used user that no attempt and no process has. Fails with Refused and
+  // UID_RANGE_EXHAUSTED.
   Result<std::uint32_t> allocate(const std::string& attempt);
 
   void release(std::uint32_t uid);

@@ -31,6 +31,7 @@ namespace {
 
 constexpr std::size_t kLinksMax = 8;
 constexpr std::int64_t kRetryRecordNs = 5'000'000'000;
+constexpr std::uint64_t kRecordReserve = 16 << 10;
 
 // A daemon at the other end of a socket.
 struct Link {
@@ -179,6 +180,7 @@ void Guard::start() {
   started_ = unix_time_now();
   life_.emplace(spec_.grace_ms, spec_.lease_ms, boottime_ns());
   tell_all();
+  reserve_space(spec_.folder + "/reserve", kRecordReserve);
 }
 
 void Guard::fail(ExitRecord exit) {
@@ -391,6 +393,8 @@ void Guard::loop() {
 }
 
 int Guard::run() {
+  // First, while the daemon still writes its record: a move between cgroups waits for all CPUs, and the
+  // worker's own moves that follow then do not.
   if (!spec_.guard_cgroup.empty() && !write_kernel_file(spec_.guard_cgroup + "/cgroup.procs", "0")) {
     spec_.degradations.push_back("guard_cgroup: stopping the daemon's service may stop this attempt");
   }
