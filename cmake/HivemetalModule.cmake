@@ -4,7 +4,7 @@
 #   *.cpp         the library hivemetal_NAME
 #   *.proto       compiled into it; included as "NAME/file.pb.h"
 #   *_test.cpp    one test binary, NAME_test
-#   *_fuzz.cpp    one fuzzer each (HIVEMETAL_FUZZERS)
+#   *_fuzz.cpp    one fuzzer each, NAME_*_fuzz (HIVEMETAL_FUZZERS)
 #   *_bench.cpp   one benchmark binary, NAME_bench (HIVEMETAL_BENCHMARKS)
 # Sub-folders belong to the module. TEST_LIBRARIES names what only the tests link, sim/ above all.
 function(hivemetal_module name)
@@ -46,7 +46,8 @@ function(hivemetal_module name)
   endif()
   if(HIVEMETAL_FUZZERS)
     foreach(file ${fuzzers})
-      get_filename_component(target ${file} NAME_WE)
+      get_filename_component(stem ${file} NAME_WE)
+      set(target ${name}_${stem})
       add_executable(${target} ${file})
       target_link_libraries(${target} PRIVATE ${library} -fsanitize=fuzzer)
       add_test(NAME ${target} COMMAND ${target} -runs=20000 -max_total_time=20 -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0)
