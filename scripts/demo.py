@@ -114,6 +114,8 @@ class Demo:
         worker = event.get("worker", -1)
         if kind == "started" and run.killed is None:
             screen.mark(f"worker {worker} runs on {run.placed.get(worker, '?')}, {self.since_begin():.1f} s", 36)
+        elif kind == "ended" and run.killed is None and (event.get("data") or {}).get("code") != 0:
+            screen.mark(f"worker {worker} ended too early: {event['text']}", 33)
         elif kind in ("failed", "waiting"):
             screen.mark(f"{kind}: {event['text']}", 33)
         elif kind == "metrics":
@@ -268,6 +270,8 @@ def main():
         screen.line("interrupted: ending the swarm")
     except DemoError as error:
         screen.line(f"demo: {error}")
+        for line in demo.swarm.last_words() if demo.swarm else []:
+            screen.line(f"  {line}")
         code = 1
     finally:
         for number in SIGNALS:

@@ -147,12 +147,12 @@ class Swarm:
         first, others = self.nodes[0], self.nodes[1:]
         first.command("swarm", "create", "demo")
         first.start()
-        first.wait_ready(30)
+        first.wait_ready(60)
         for node in others:
             node.command("join", first.command("invite")["invite"])
             node.start()
         for node in others:
-            node.wait_ready(30)
+            node.wait_ready(60)
         if not wait_until(lambda: len(first.request("GET", "/v1/nodes")["nodes"]) >= len(self.nodes), 30, 0.2):
             seen = [node["name"] for node in first.request("GET", "/v1/nodes")["nodes"]]
             raise DemoError(f"after 30 s {first.name} sees only {', '.join(seen) or 'nobody'}:\n{first.output()}")
@@ -166,6 +166,17 @@ class Swarm:
 
     def events(self, since):
         return self.nodes[0].request("GET", f"/v1/runs/{self.run_id}/events?since={since}")["events"]
+
+    def last_words(self, lines=20):
+        """The end of what the workers printed, for when something went wrong."""
+        if self.run_id is None:
+            return []
+        command = [str(self.nodes[0].program), "logs", self.run_id, "--dir", str(self.nodes[0].folder)]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        return said.splitlines()[-lines:]
 
     # ---------------------------------------------------------------------------------------------- the end
 

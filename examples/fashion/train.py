@@ -166,7 +166,7 @@ def join(args, model, run_id, workers):
     """The DHT and the optimizer of this worker. The settings suit rounds of about a second on one machine."""
     peers = [p for p in os.environ.get("HIVEMETAL_INITIAL_PEERS", "").split(",") if p]
     host = os.environ.get("HIVEMETAL_LISTEN", "/ip4/127.0.0.1/tcp/0")
-    dht = hivemind.DHT(initial_peers=peers, host_maddrs=[host], start=True)
+    dht = hivemind.DHT(initial_peers=peers, host_maddrs=[host], startup_timeout=60, start=True)
     optimizer = hivemind.Optimizer(
         dht=dht, run_id=run_id, target_batch_size=args.samples_per_epoch, params=model.parameters(),
         optimizer=lambda parameters: make_optimizer(parameters, args), scheduler=lambda inner: make_schedule(inner, args),
