@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""How long things take to start, and what a node at rest weighs.
+"""How long things take to start, and what a node at rest weighs; needs the release build, takes 20 s.
 
 guard_over_spawn_ms  a start under a guard (user, cgroups, records on disk) minus a plain posix_spawn of the same
                      program, medians of 200 each in shuffled blocks; bar: at most 3
@@ -7,10 +6,8 @@ node_ready_s         `hivemetal node run` from exec to the line `ready`, median 
 node_rss_mib         memory of the node's own process 3 s later; p2pd, a child of it, is in p2pd_rss_mib
 
 Needs the release preset: cmake --preset release && ninja -C build/release bench-start hivemetal hivemetal-guard.
-With --json the last line is one JSON object.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -79,6 +76,7 @@ def node_start(build: pathlib.Path) -> dict:
     with tempfile.TemporaryDirectory(prefix="hivemetal-bench-") as folder:
         os.chmod(folder, 0o711)
         node, log = pathlib.Path(folder) / "node", pathlib.Path(folder) / "stderr"
+        subprocess.run([build / "bin/hivemetal", "swarm", "create", "bench", "--dir", node], check=True, capture_output=True)
         with log.open("wb") as errors:
             begin = time.monotonic()
             process = subprocess.Popen([build / "bin/hivemetal", "node", "run", "--dir", node],
@@ -99,34 +97,25 @@ def node_start(build: pathlib.Path) -> dict:
             process.stdout.close()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_arguments(parser) -> None:
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", help="build folder")
     parser.add_argument("--count", type=int, default=200, help="starts of each kind")
     parser.add_argument("--nodes", type=int, default=3, help="node starts; 0 leaves them out")
-    options = parser.parse_args()
 
-    starts = guarded_start(options.build, options.count)
-    result = {"guard_over_spawn_ms": starts["guard_ms"]["median"] - starts["spawn_ms"]["median"],
-              "guard_to_end_over_spawn_ms": starts["guard_to_end_ms"]["median"] - starts["spawn_to_end_ms"]["median"],
-              "spawn_ms": starts["spawn_ms"]["median"], "guard_ms": starts["guard_ms"]["median"],
-              "guard_ms_p90": starts["guard_ms"]["p90"], "starts": starts["guard_ms"]["count"],
-              "with_root": starts["privileged"]}
-    nodes = [node_start(options.build) for _ in range(options.nodes)]
+
+def run(arguments, say) -> dict:
+    starts = guarded_start(arguments.build, arguments.count)
+    ratios = {"guard_over_spawn_ms": starts["guard_ms"]["median"] - starts["spawn_ms"]["median"]}
+    figures = {"guard_to_end_over_spawn_ms": starts["guard_to_end_ms"]["median"] - starts["spawn_to_end_ms"]["median"],
+               "spawn_ms": starts["spawn_ms"]["median"], "guard_ms": starts["guard_ms"]["median"],
+               "guard_ms_p90": starts["guard_ms"]["p90"], "starts": starts["guard_ms"]["count"]}
+    say(f"guarded start   {figures['guard_ms']:.2f} ms (p90 {figures['guard_ms_p90']:.2f}), plain posix_spawn "
+        f"{figures['spawn_ms']:.2f} ms: {ratios['guard_over_spawn_ms']:.2f} ms more (bar {BAR_MS:.0f})")
+    nodes = [node_start(arguments.build) for _ in range(arguments.nodes)]
     for key in ("node_ready_s", "node_rss_mib", "p2pd_rss_mib") if nodes else ():
-        result[key] = statistics.median(node[key] for node in nodes)
-    result = {key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()}
-
-    print(f"guarded start   {result['guard_ms']:.2f} ms (p90 {result['guard_ms_p90']:.2f}), plain posix_spawn "
-          f"{result['spawn_ms']:.2f} ms: {result['guard_over_spawn_ms']:.2f} ms more (bar {BAR_MS:.0f})")
+        figures[key] = statistics.median(node[key] for node in nodes)
     if nodes:
-        print(f"node            ready after {result['node_ready_s']:.2f} s, {result['node_rss_mib']:.1f} MiB, "
-              f"p2pd {result['p2pd_rss_mib']:.1f} MiB")
-    if options.json:
-        print(json.dumps(result))
-    return 0 if result["guard_over_spawn_ms"] <= BAR_MS else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        say(f"node            ready after {figures['node_ready_s']:.2f} s, {figures['node_rss_mib']:.1f} MiB, "
+            f"p2pd {figures['p2pd_rss_mib']:.1f} MiB")
+    rounded = lambda values: {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
+    return {"ratios": rounded(ratios), "figures": rounded(figures), "conditions": {"with_root": starts["privileged"]}}

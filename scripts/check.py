@@ -29,7 +29,7 @@ JOBS = os.cpu_count() or 2
 
 STAGES = {
     "style": "layers and clang-format; seconds",
-    "unit": "dev build (ASan, UBSan), every *_test.cpp",
+    "unit": "dev build (ASan, UBSan), every *_test.cpp, and the simulations in tests/sim",
     "fuzz": "dev build, every *_fuzz.cpp for some seconds",
     "tsan": "tsan build, the tests of the modules that run threads",
     "interop": "release build; real Hivemind processes over real p2pd",
@@ -37,7 +37,7 @@ STAGES = {
     "bench": "release build; every benchmark binary runs once",
     "demo": "release build; ./demo --json with few epochs, and Ctrl-C",
 }
-TSAN_TESTS = ["base_test", "sim_test", "p2p_test", "dht_test"]
+TSAN_TESTS = ["base_test", "sim_test", "p2p_test"]
 
 
 @dataclasses.dataclass
@@ -120,8 +120,9 @@ def skip_reason(output: str, case: str) -> str:
 
 
 def run_gtests(preset: str, names: list[str] | None, word: str | None) -> Report:
-    folder = ROOT / "build" / preset / "src"
-    binaries = sorted(path for path in folder.glob("*_test") if names is None or path.name in names)
+    folder = ROOT / "build" / preset
+    binaries = sorted([*folder.glob("src/*_test"), *folder.glob("tests/sim/*_scenarios")], key=lambda path: path.name)
+    binaries = [path for path in binaries if names is None or path.name in names]
     report = Report()
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
         for one in pool.map(lambda binary: run_gtest(preset, binary, word), binaries):

@@ -5,7 +5,8 @@
 namespace hivemetal::log {
 
 void start(std::string_view level) {
-  spdlog::set_default_logger(spdlog::get("hivemetal") ? spdlog::get("hivemetal") : spdlog::stderr_color_mt("hivemetal"));
+  spdlog::set_default_logger(spdlog::get("hivemetal") ? spdlog::get("hivemetal")
+                                                      : spdlog::stderr_color_mt("hivemetal"));
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%-5l%$ %v");
   spdlog::set_level(spdlog::level::from_str(std::string(level)));
 }

@@ -4,12 +4,18 @@ namespace hivemetal {
 
 std::string_view name_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::Invalid: return "invalid";
-    case ErrorCode::NotFound: return "not found";
-    case ErrorCode::Refused: return "refused";
-    case ErrorCode::Unavailable: return "unavailable";
-    case ErrorCode::TimedOut: return "timed out";
-    case ErrorCode::Cancelled: return "cancelled";
+    case ErrorCode::Invalid:
+      return "invalid";
+    case ErrorCode::NotFound:
+      return "not found";
+    case ErrorCode::Refused:
+      return "refused";
+    case ErrorCode::Unavailable:
+      return "unavailable";
+    case ErrorCode::TimedOut:
+      return "timed out";
+    case ErrorCode::Cancelled:
+      return "cancelled";
   }
   return "unknown";
 }

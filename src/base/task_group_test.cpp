@@ -4,8 +4,8 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/use_future.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/use_future.hpp>
 
 #include "base/clock.h"
 #include "base/deadline.h"
@@ -96,7 +96,8 @@ TEST(TaskGroup, CancelsOneTaskAndLeavesTheOthers) {
 TEST(Deadline, ReturnsTheResultThatCameInTime) {
   asio::io_context loop;
   SystemClock clock;
-  auto result = asio::co_spawn(loop, with_deadline(clock, clock.now() + 1h, answer_after(clock, 0ms, 7)), asio::use_future);
+  auto result = asio::co_spawn(loop, with_deadline(clock, clock.now() + 1h, answer_after(clock, 0ms, 7)),
+                               asio::use_future);
   loop.run();
   EXPECT_EQ(result.get().value(), 7);
 }
@@ -104,7 +105,8 @@ TEST(Deadline, ReturnsTheResultThatCameInTime) {
 TEST(Deadline, CancelsWorkThatIsLate) {
   asio::io_context loop;
   SystemClock clock;
-  auto result = asio::co_spawn(loop, with_deadline(clock, clock.now() + 1ms, answer_after(clock, 1h, 7)), asio::use_future);
+  auto result = asio::co_spawn(loop, with_deadline(clock, clock.now() + 1ms, answer_after(clock, 1h, 7)),
+                               asio::use_future);
   loop.run();  // returns only because the sleep of an hour was cancelled
   EXPECT_EQ(result.get().error().code, ErrorCode::TimedOut);
 }

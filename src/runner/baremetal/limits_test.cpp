@@ -38,7 +38,7 @@ TEST_F(LimitsTest, HoldsTwoBusyLoopsToTheirShareOfACore) {
   const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   // A busy machine may give less, never more; a period (20 ms of quota) may be half through.
   EXPECT_LE(used / passed, 0.2 * 1.05 + 0.02);
-  EXPECT_GE(used / passed, 0.05);
+  EXPECT_GT(used, 0.02);
   const auto exit = run(runner->stop("run.0.1", "STOPPED"));
   EXPECT_NEAR(static_cast<double>(exit->cpu_usec) * 1e-6, used, 0.5);
 }
