@@ -15,7 +15,8 @@ namespace hivemetal {
 // The result of `work`, or TimedOut at `deadline`; `work` is cancelled then, and has ended when this returns.
 // Whatever `work` awaits must therefore honour Asio's cancellation.
 template <class T>
-asio::awaitable<Result<T>> with_deadline(Clock& clock, Clock::TimePoint deadline, asio::awaitable<Result<T>> work) {
+asio::awaitable<Result<T>> with_deadline(Clock& clock, Clock::TimePoint deadline,
+                                         asio::awaitable<Result<T>> work) {
   using namespace asio::experimental::awaitable_operators;
   auto first = co_await (std::move(work) || clock.sleep_until(deadline));
   if (first.index() == 0) co_return std::get<0>(std::move(first));

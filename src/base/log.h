@@ -6,11 +6,10 @@
 
 #include <cstdint>
 #include <set>
+#include <spdlog/spdlog.h>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <spdlog/spdlog.h>
 
 namespace hivemetal::log {
 

@@ -8,7 +8,8 @@ namespace {
 template <class Channel>
 class Enrolment {
  public:
-  Enrolment(std::list<Channel*>& list, Channel* channel) : list_(list), place_(list.insert(list.end(), channel)) {}
+  Enrolment(std::list<Channel*>& list, Channel* channel)
+      : list_(list), place_(list.insert(list.end(), channel)) {}
   ~Enrolment() { list_.erase(place_); }
   Enrolment(const Enrolment&) = delete;
   Enrolment& operator=(const Enrolment&) = delete;

@@ -38,8 +38,8 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using Base = tl::expected<T, Error>;
   using Base::Base;
-  Result(Base base) : Base(std::move(base)) {}                            // NOLINT: implicit on purpose
-  Result(Error error) : Base(tl::unexpect, std::move(error)) {}           // NOLINT: `return Error{…};`
+  Result(Base base) : Base(std::move(base)) {}                   // NOLINT: implicit on purpose
+  Result(Error error) : Base(tl::unexpect, std::move(error)) {}  // NOLINT: `return Error{…};`
 };
 
 }  // namespace hivemetal
