@@ -221,6 +221,19 @@ TEST_F(AdoptionTest, DoesNotTakeAnotherProcessForTheGuard) {
   EXPECT_TRUE(run_until([&] { return !is_alive(guard); }, 10s));
 }
 
+TEST_F(AdoptionTest, GoesOnWithAGuardThatWasSuspended) {
+  open();
+  ASSERT_TRUE(run(runner->start(shell("run.0.1", "echo before; sleep 0.2; exit 6"))));
+  const pid_t guard = record().guard.pid;
+  ::kill(guard, SIGSTOP);
+  const auto begin = std::chrono::steady_clock::now();
+  run_until([&] { return std::chrono::steady_clock::now() - begin > 300ms; });
+  ::kill(guard, SIGCONT);
+  ASSERT_TRUE(wait_end("run.0.1"));
+  EXPECT_EQ(status("run.0.1").exit->code, 6);
+  EXPECT_EQ(output("run.0.1"), "before\n");
+}
+
 TEST_F(AdoptionTest, IgnoresStrangersOnTheGuardsSocket) {
   open();
   ASSERT_TRUE(run(runner->start(shell("run.0.1", "sleep 300"))));

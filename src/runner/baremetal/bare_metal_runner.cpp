@@ -289,11 +289,8 @@ asio::awaitable<Result<ExitRecord>> BareMetalRunner::stop(AttemptId id, std::str
     attempt->stop_asked = true;
     tasks_.spawn("stop " + id, ask_to_stop(attempt, std::move(reason)));
   }
-  if (!co_await settled(attempt, clock_.now() + kLaunchMax + attempt->grace + kKillMax)) {
-    if (is_alive(attempt->record.guard)) ::kill(attempt->record.guard.pid, SIGKILL);
-    if (!co_await settled(attempt, clock_.now() + kKillMax)) {
-      co_return Error{ErrorCode::TimedOut, fmt::format("attempt {} cannot be killed", id)};
-    }
+  if (!co_await settled(attempt, clock_.now() + kLaunchMax + attempt->grace + 2 * kKillMax)) {
+    co_return Error{ErrorCode::TimedOut, fmt::format("attempt {} cannot be killed", id)};
   }
   if (attempt->failure) co_return attempt->failure->within("start " + id);
   co_return *attempt->status.exit;
@@ -309,11 +306,16 @@ asio::awaitable<void> BareMetalRunner::ask_to_stop(AttemptPtr attempt, std::stri
   const bool saved = co_await blocking(
       [host = host_.get(), record = attempt->record] { return static_cast<bool>(host->save(record)); });
   if (!saved) log::warn("runner: {}: the wish to stop could not be written down", attempt->status.id);
-  if (attempt->settling) co_return;
-  if (!say(*attempt, {Command::Kind::Stop, reason, -1}) && is_alive(attempt->record.guard)) {
-    log::error("runner: guard of {} does not listen; killing it", attempt->status.id);
-    ::kill(attempt->record.guard.pid, SIGKILL);
-  }
+  if (!attempt->settling) co_await insist(attempt);
+}
+
+// What cannot be said to a guard that is ending needs no saying; a guard that hangs is killed when it is
+// late.
+asio::awaitable<void> BareMetalRunner::insist(AttemptPtr attempt) {
+  say(*attempt, {Command::Kind::Stop, attempt->record.reason, -1});
+  if (co_await settled(attempt, clock_.now() + attempt->grace + kKillMax)) co_return;
+  log::error("runner: the guard of {} does not stop it; killing the guard", attempt->status.id);
+  if (is_alive(attempt->record.guard)) ::kill(attempt->record.guard.pid, SIGKILL);
 }
 
 // --- adoption ---
@@ -334,7 +336,7 @@ asio::awaitable<Result<std::vector<AttemptStatus>>> BareMetalRunner::adopt() {
       attempt->stop_asked = attempt->record.state == AttemptRecord::State::Stopping;
       if (!attempt->stop_asked) attempt->record.state = AttemptRecord::State::Running;
       hear(*attempt, found.state);
-      if (attempt->stop_asked) say(*attempt, {Command::Kind::Stop, attempt->record.reason, -1});
+      if (attempt->stop_asked) tasks_.spawn("stop " + attempt->status.id, insist(attempt));
       tasks_.spawn("attempt " + attempt->status.id, watch(attempt));
       continue;
     }

@@ -84,6 +84,7 @@ class BareMetalRunner final : public Runner {
   asio::awaitable<void> await_guard(AttemptPtr attempt);
   asio::awaitable<void> settle(AttemptPtr attempt, ExitRecord fallback);
   asio::awaitable<void> ask_to_stop(AttemptPtr attempt, std::string reason);
+  asio::awaitable<void> insist(AttemptPtr attempt);
 
   // Waits for the attempt to be settled; false at `deadline`.
   asio::awaitable<bool> settled(AttemptPtr attempt, Clock::TimePoint deadline);

@@ -136,6 +136,7 @@ void Host::remove_leftovers(const std::vector<AttemptId>& known) {
     log::warn("runner: freeing user {} of {}", entry.uid, entry.attempt);
     if (sweep_uid(entry.uid, options_.shared_folders)) uids_.release(entry.uid);
   }
+  uids_.reclaim();
 }
 
 void Host::remove_empty_cgroups() {

@@ -48,15 +48,30 @@ Result<std::uint32_t> UidPool::allocate(const std::string& attempt) {
 
 void UidPool::release(std::uint32_t uid) { ::unlink((folder_ / fmt::format("{}", uid)).c_str()); }
 
+void UidPool::reclaim() {
+  const Fd lock(::open((folder_ / "lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return;
+  for (const Entry& entry : entries()) {
+    if (!std::filesystem::exists(entry.owner) && !is_uid_in_use(entry.uid)) release(entry.uid);
+  }
+}
+
 std::vector<UidPool::Entry> UidPool::owned() const {
+  auto found = entries();
+  std::erase_if(found, [this](const Entry& entry) { return entry.owner != owner_; });
+  return found;
+}
+
+std::vector<UidPool::Entry> UidPool::entries() const {
   std::vector<Entry> entries;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    const auto uid = number(entry.path().filename().string());
-    const auto content = uid ? read_file(entry.path()) : Result<std::string>(std::string());
+  for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {
+    const auto uid = number(file.path().filename().string());
+    const auto content = uid ? read_file(file.path()) : Result<std::string>(std::string());
     const std::size_t end = content ? content->find('\n') : std::string::npos;
-    if (!uid || end == std::string::npos || content->substr(0, end) != owner_) continue;
-    entries.push_back({*uid, content->substr(end + 1, content->find('\n', end + 1) - end - 1)});
+    if (!uid || end == std::string::npos) continue;
+    const std::size_t second = content->find('\n', end + 1);
+    entries.push_back({*uid, content->substr(0, end), content->substr(end + 1, second - end - 1)});
   }
   return entries;
 }

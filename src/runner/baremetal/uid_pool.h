@@ -33,14 +33,21 @@ class UidPool {
 
   void release(std::uint32_t uid);
 
+  // Frees the users of nodes whose folder is gone, as of a test that was killed. Users that some process has
+  // stay.
+  void reclaim();
+
   // The users that belong to this node.
   struct Entry {
     std::uint32_t uid;
+    std::string owner;
     std::string attempt;
   };
   std::vector<Entry> owned() const;
 
  private:
+  std::vector<Entry> entries() const;
+
   std::filesystem::path folder_;
   UidRange range_;
   std::string owner_;
