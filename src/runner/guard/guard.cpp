@@ -79,6 +79,7 @@ class Guard {
 
  private:
   void open_control();
+  void leave_service();
   void watch_memory();
   void start();
   void fail(ExitRecord exit);
@@ -134,6 +135,12 @@ void Guard::open_control() {
                                "; a restarted daemon cannot adopt this");
 }
 
+// Into a cgroup of our own, so that stopping the daemon's service does not stop us.
+void Guard::leave_service() {
+  if (spec_.guard_cgroup.empty() || write_kernel_file(spec_.guard_cgroup + "/cgroup.procs", "0")) return;
+  spec_.degradations.push_back("guard_cgroup: stopping the daemon's service may stop this attempt");
+}
+
 // v1 has no memory.oom.group: the guard hears of the limit and kills the rest itself.
 void Guard::watch_memory() {
   if (spec_.memory1.empty()) return;
@@ -180,6 +187,7 @@ void Guard::start() {
   started_ = unix_time_now();
   life_.emplace(spec_.grace_ms, spec_.lease_ms, boottime_ns());
   tell_all();
+  if (spec_.cgroup1.empty()) leave_service();
   reserve_space(spec_.folder + "/reserve", kRecordReserve);
 }
 
@@ -393,11 +401,10 @@ void Guard::loop() {
 }
 
 int Guard::run() {
-  // First, while the daemon still writes its record: a move between cgroups waits for all CPUs, and the
-  // worker's own moves that follow then do not.
-  if (!spec_.guard_cgroup.empty() && !write_kernel_file(spec_.guard_cgroup + "/cgroup.procs", "0")) {
-    spec_.degradations.push_back("guard_cgroup: stopping the daemon's service may stop this attempt");
-  }
+  // A move between cgroups waits for all CPUs, 10 ms and more. Where the worker has to be moved too (v1) ours
+  // comes first, while the daemon still writes its record, and theirs are quick then; on pure v2 it comes
+  // last.
+  if (!spec_.cgroup1.empty()) leave_service();
   if (!write_kernel_file("/proc/self/oom_score_adj", "-900")) {
     spec_.degradations.push_back("oom_protect: the guard may die when the machine runs out of memory");
   }
