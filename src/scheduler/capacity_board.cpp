@@ -14,6 +14,7 @@ namespace {
 double seconds(std::chrono::milliseconds duration) { return std::chrono::duration<double>(duration).count(); }
 
 constexpr std::chrono::seconds kDirectoryMax{10};
+constexpr double kAgeSlack = 5;  // seconds
 
 }  // namespace
 
@@ -150,7 +151,9 @@ double CapacityBoard::clock_ahead_s() const {
   if (ahead.empty()) return 0;
   const auto middle = ahead.begin() + static_cast<std::ptrdiff_t>(ahead.size() / 2);
   std::nth_element(ahead.begin(), middle, ahead.end());
-  return *middle;
+  // A record is up to one refresh old when it is seen first, and a slow directory adds to that.
+  const double age_max = seconds(options_.refresh) + kAgeSlack;
+  return *middle < 0 ? *middle : std::max(0.0, *middle - age_max);
 }
 
 }  // namespace hivemetal::scheduler

@@ -63,8 +63,8 @@ class CapacityBoard {
   // Valid records, by node, ours among them (fresh from `measure`).
   std::vector<CapacityRecord> known() const;
 
-  // How far our clock is ahead of the others', in seconds: the median over the records of other nodes, less
-  // than about a refresh if all is well; 0 if we know nobody. Beyond 30 s DHT records suffer: tell the owner.
+  // By how many seconds our clock is ahead of the others' at least (behind if negative): the median over the
+  // records of other nodes, less what their age may explain; 0 if all is well or we know nobody.
   double clock_ahead_s() const;
 
   std::uint64_t rejected() const { return rejected_.count(); }  // entries that were no valid records
