@@ -105,8 +105,13 @@ void Calls::deliver(const PeerId& peer, const std::vector<DhtId>& keys, std::vec
   for (std::size_t i = 0; i < keys.size(); ++i) {
     answers.push_back(answer_of(keys[i], reply->sender, std::move(reply->results[i])));
   }
-  for (PendingFind& pending : batch) {
-    pending.done(answers[static_cast<std::size_t>(std::ranges::find(keys, pending.key) - keys.begin())]);
+  const bool one_each = batch.size() == keys.size();  // in the same order then
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    if (one_each) {
+      batch[i].done(std::move(answers[i]));
+    } else {
+      batch[i].done(answers[static_cast<std::size_t>(std::ranges::find(keys, batch[i].key) - keys.begin())]);
+    }
   }
 }
 

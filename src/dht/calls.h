@@ -91,6 +91,11 @@ class Calls {
   // With `validate` the peer pings us back before it answers.
   asio::awaitable<Result<PingOutcome>> ping(PeerId peer, bool validate, Clock::TimePoint deadline);
 
+  // Says that `peer` will be called often.
+  void prepare(const PeerId& peer) {
+    if (!closed_) lines_.prepare(peer);
+  }
+
   bool blacklisted(const PeerId& peer) const { return blacklist_.contains(peer, clock_.now()); }
 
   // Everything outstanding ends with Cancelled, and so does everything asked later.

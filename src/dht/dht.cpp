@@ -158,7 +158,11 @@ void Dht::heard_of(const PeerId& peer, std::optional<DhtId> id, bool answered) {
   }
   if (!id || *id == state_.id) return;
   const Node node{*id, peer};
-  if (state_.table.id_of(peer) != id) tasks_.spawn("dht handover", hand_over(node));
+  if (state_.table.id_of(peer) != id) {
+    if (state_.table.size() < options_.bucket_size)
+      calls_.prepare(peer);  // in a small swarm everybody is a neighbour
+    tasks_.spawn("dht handover", hand_over(node));
+  }
   if (auto doubtful = state_.table.add_or_update(node))
     tasks_.spawn("dht ping", check_alive(std::move(*doubtful)));
 }

@@ -39,6 +39,7 @@ asio::awaitable<std::vector<Result<std::optional<Found>>>> Dht::get_many(std::ve
       Lookup::Goal goal;
       if (latest) {
         goal.quorum = options_.read_quorum;
+        goal.replicas = options_.replicas;
         if (!options_.client_mode) goal.self = state_.id;
       } else {
         goal.sufficient = clock_.unix_time();
@@ -84,7 +85,7 @@ std::shared_ptr<Lookup> Dht::start_lookup(const DhtId& key, Lookup::Goal goal) {
   auto lookup = std::make_shared<Lookup>(executor_, clock_, calls_, std::move(search), options_.asked_at_once,
                                          goal, clock_.now() + options_.search_timeout);
   if (goal.self) {
-    if (const auto own = own_item(key, true)) lookup->add_own(*own);
+    if (const auto own = own_item(key, false)) lookup->add_own(*own);
   }
   Lookup::start(lookup);
   return lookup;

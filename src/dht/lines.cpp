@@ -93,12 +93,15 @@ asio::awaitable<Result<Bytes>> Lines::call(PeerId peer, std::string_view handle,
                                            Clock::TimePoint deadline) {
   Known& peer_known = known(peer);
   if (peer_known.line) co_return co_await ask(peer, peer_known.line, handle, std::move(request), deadline);
-  ++peer_known.calls;
-  if (!peer_known.opening && peer_known.calls >= kCallsBefore && clock_.now() >= peer_known.none_until) {
-    peer_known.opening = true;
-    tasks_.spawn("dht line", open_line(peer));
-  }
+  if (++peer_known.calls >= kCallsBefore) prepare(peer);
   co_return co_await network_.call(std::move(peer), std::string(handle), std::move(request), deadline);
+}
+
+void Lines::prepare(const PeerId& peer) {
+  Known& peer_known = known(peer);
+  if (peer_known.line || peer_known.opening || clock_.now() < peer_known.none_until) return;
+  peer_known.opening = true;
+  tasks_.spawn("dht line", open_line(peer));
 }
 
 asio::awaitable<void> Lines::open_line(PeerId peer) {
@@ -136,8 +139,9 @@ asio::awaitable<Result<Bytes>> Lines::ask(PeerId peer, std::shared_ptr<Line> lin
   line->waiting[id] = waiting;
   line->last_used = clock_.now();
   append_frame(line->out, id, handle == kStore ? kStoreRequest : kFindRequest, request);
-  if (!std::exchange(line->writing, true)) tasks_.spawn("dht line out", write_out(peer, line));
   if (!std::exchange(line->watched, true)) tasks_.spawn("dht line watch", watch(peer, line));
+  if (!std::exchange(line->writing, true))
+    co_await write_out(peer, line);  // and what others append meanwhile
   while (!waiting->reply) co_await waiting->done.wait();
   co_return std::move(*waiting->reply);
 }

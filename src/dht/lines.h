@@ -2,10 +2,10 @@
 // request.
 //
 // A unary call costs p2pd a new libp2p stream and its negotiation, several times what the request itself
-// costs. So the second call of a peer also opens a stream to the protocol below; calls go over it from then
-// on, many at a time. Stock nodes do not know the protocol, say so once, and are left alone with it for a
-// while: to them nothing changes. If a line breaks or does not answer in time it is dropped, and the next
-// call is unary again.
+// costs. So the second call of a peer, or prepare(), also opens a stream to the protocol below; calls go over
+// it from then on, many at a time. Stock nodes do not know the protocol, say so once, and are left alone with
+// it for a while: to them nothing changes. If a line breaks or does not answer in time it is dropped, and the
+// next call is unary again.
 //
 //      frame    = uvarint length, id (4 bytes, big-endian), kind (1 byte), content
 //      request  = kind 1 rpc_store, 2 rpc_find; content as in the unary call
@@ -40,6 +40,9 @@ class Lines {
   // As Network::call(), over a line if there is one. `handle` is kStore or kFind.
   asio::awaitable<Result<Bytes>> call(p2p::PeerId peer, std::string_view handle, Bytes request,
                                       Clock::TimePoint deadline);
+
+  // Opens a line now, to a peer that will be called often.
+  void prepare(const p2p::PeerId& peer);
 
   // Ends all lines; calls in progress fail with Cancelled.
   asio::awaitable<void> close();

@@ -7,9 +7,9 @@
 
 namespace hivemetal::dht {
 
-bool merge_into(std::optional<Item>& best, const Item& found) {
+bool merge_into(std::optional<Item>& best, Item found) {
   if (!best) {
-    best = found;
+    best = std::move(found);
     return true;
   }
   const bool later = found.expiration > best->expiration;
@@ -18,7 +18,7 @@ bool merge_into(std::optional<Item>& best, const Item& found) {
     into->merge(*found.dictionary());
     best->expiration = std::max(best->expiration, found.expiration);
   } else if (later) {
-    *best = found;
+    *best = std::move(found);
   }
   return later;
 }
@@ -89,14 +89,14 @@ void Lookup::take(const Node& node, Result<FindAnswer> answer) {
   }
   if (!goal_.values) return;
   copies_[node.peer] = copy_of(answer->item);
-  if (answer->item) merge_into(best_, *answer->item);
+  if (answer->item) merge_into(best_, std::move(*answer->item));
 }
 
 bool Lookup::satisfied() const { return best_ && goal_.sufficient && best_->expiration >= *goal_.sufficient; }
 
 // How many of the quorum's nodes are others.
 std::size_t Lookup::nearest_others() const {
-  const bool with_us = goal_.self && search_.nearer_than(*goal_.self) < goal_.quorum;
+  const bool with_us = goal_.self && search_.nearer_than(*goal_.self) < goal_.replicas;
   return goal_.quorum - with_us;
 }
 

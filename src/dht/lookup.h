@@ -1,9 +1,8 @@
 // One walk towards a key: asks the nodes that BeamSearch picks, several at once, and merges what they hold.
 //
 // Who wants the latest record need not always ask the whole beam. Records are stored at the nearest nodes (5
-// by default), so if the `quorum` nearest ones (3, ourselves counted where we are one of them) answer with
-// the very same record, that is it. If they differ, or hold nothing, or the beam shifts, the walk goes on to
-// the beam's end.
+// by default). If the nearest ones, 3 with ourselves where we are one of the five, hold the very same record,
+// that is it. If they differ, or hold nothing, or the beam shifts, the walk goes on to the beam's end.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +22,7 @@ namespace hivemetal::dht {
 
 // Merges `found` into `best`: dictionaries by sub-key, otherwise the later one wins. True if the greatest
 // expiration rose.
-bool merge_into(std::optional<Item>& best, const Item& found);
+bool merge_into(std::optional<Item>& best, Item found);
 
 class Lookup {
  public:
@@ -31,7 +30,8 @@ class Lookup {
     bool values = true;                // false: only the nodes matter
     std::optional<double> sufficient;  // stop at an item that expires then or later
     std::size_t quorum = 0;            // stop when so many nearest nodes agree; 0: never
-    std::optional<DhtId> self;         // counts towards the quorum with what add_own() said
+    std::optional<DhtId> self;         // counts towards the quorum, with what add_own() said,
+    std::size_t replicas = 0;          // if it is among so many nearest
   };
 
   static Goal nodes_only() {
@@ -43,7 +43,7 @@ class Lookup {
   Lookup(asio::any_io_executor executor, Clock& clock, Calls& calls, BeamSearch search,
          std::size_t asked_at_once, Goal goal, Clock::TimePoint deadline);
 
-  // What we answer to others about this key; before start().
+  // What we store of this key; before start().
   void add_own(const Item& item);
 
   // Begins to ask, on behalf of `lookup`; it lives on while requests are on their way.
